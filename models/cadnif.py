@@ -1,0 +1,83 @@
+"""The cross-attention-guided dense network: Shen et al., arXiv 2109.11393, figure 2.
+
+Two luma planes in, one out, all (B, 1, H, W) in -1..1. 242,705 parameters in use and 241,408 multiply-adds a pixel with
+`auxiliary="released"`. Everything runs at full resolution.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from models.layers import (
+    Conv,
+    CrossAttentionBlock,
+    DilatedDense,
+    LongRangeAttention,
+    Normalisation,
+    PointwiseExchange,
+)
+
+CHANNELS = 16
+BLOCKS = 5
+
+
+class Cadnif(nn.Module):
+    """Fuse two registered luma planes.
+
+    Args:
+        auxiliary: "attention", a cross-attention over the whole picture, as the paper describes; or "released", the
+            1x1 exchange that the authors' graph has in its place.
+        normalisation: "frozen" (statistics fixed after training, right for video) or "instance" (statistics of each
+            image, as the authors ran it; flickers).
+    """
+
+    def __init__(
+        self,
+        *,
+        auxiliary: Literal["attention", "released"] = "attention",
+        normalisation: Normalisation = "frozen",
+    ) -> None:
+        super().__init__()
+        c, norm = CHANNELS, normalisation
+        self.shallow_both = Conv(6, c, 1, norm=norm)
+        self.shallow_first = Conv(3, c, 1, norm=norm)
+        self.shallow_second = Conv(3, c, 1, norm=norm)
+        context = LongRangeAttention if auxiliary == "attention" else PointwiseExchange
+        self.context_first = context(c, norm)
+        self.context_second = context(c, norm)
+        self.blocks = nn.ModuleList(CrossAttentionBlock(c, norm) for _ in range(BLOCKS))
+        self.dense = nn.ModuleList(Conv((k + 2) * c, c, 3) for k in range(BLOCKS - 1))
+        self.squeeze = Conv((BLOCKS + 3) * c, 4 * c, 1)
+        self.dilated = DilatedDense(4 * c, c)
+        self.reduce = Conv(8 * c, 4 * c, 1)
+        self.rebuild = Conv(5 * c, 4 * c, 3, norm=norm)
+        self.out = nn.Conv2d(4 * c, 1, 3, padding=1)
+
+    def forward(self, first: Tensor, second: Tensor) -> Tensor:
+        """(B, 1, H, W) twice, in -1..1, to the fused (B, 1, H, W) in -1..1. Any H, W >= 1."""
+        a = torch.cat([first, first, second], dim=1)
+        b = torch.cat([second, second, first], dim=1)
+        both = self.shallow_both(torch.cat([a, b], dim=1))
+        one, two = self.shallow_first(a), self.shallow_second(b)
+
+        # Dense chain: c[k] sees block k and everything known before it.
+        known = [both]
+        block = self.blocks[0](one, two, both)
+        for layer, next_block in zip(self.dense, self.blocks[1:], strict=True):
+            known.insert(0, layer(torch.cat(with_block(known, block), dim=1)))
+            block = next_block(one, two, known[0])
+
+        contexts = [self.context_first(one, two), self.context_second(two, one)]
+        x = self.squeeze(torch.cat([*with_block(known, block), *contexts], dim=1))
+        x = self.reduce(self.dilated(x))
+        x = self.rebuild(torch.cat([x, both], dim=1))
+        return torch.tanh(self.out(x))
+
+
+def with_block(known: list[Tensor], block: Tensor) -> list[Tensor]:
+    """The order in which the released graph concatenates: newest first, the block before c1 and the shallow features."""
+    place = max(0, len(known) - 2)
+    return [*known[:place], block, *known[place:]]

@@ -1,0 +1,178 @@
+"""The layers that the networks are built from.
+
+Shapes are (B, C, H, W); features have no fixed range. Convolutions have stride 1 and zero padding that keeps
+the size. Source of the layers: Shen et al., "Cross Attention-guided Dense Network for Images Fusion",
+arXiv 2109.11393; where the released training graph differs from the paper's words, the graph is followed.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+LEAKY_SLOPE = 0.2
+Normalisation = Literal["frozen", "instance"]
+Activation = Literal["leaky", "none"]
+
+
+class Conv(nn.Module):
+    """Convolution, then (optionally) normalisation, then (optionally) leaky ReLU.
+
+    Args:
+        inputs, outputs: number of channels.
+        kernel: side of the square kernel, odd.
+        dilation: spacing of its taps.
+        norm: None for no normalisation; "instance" normalises with the statistics of the image itself, as the
+            released network does at test time too; "frozen" with those of the batch while training and with
+            fixed running ones afterwards, so that one bright object does not shift the whole picture.
+        activation: "leaky" (slope 0.2) or "none".
+        eps: added to the variance.
+    """
+
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        kernel: int,
+        *,
+        dilation: int = 1,
+        norm: Normalisation | None = None,
+        activation: Activation = "leaky",
+        eps: float = 1e-5,
+    ) -> None:
+        super().__init__()
+        padding = dilation * (kernel // 2)
+        self.conv = nn.Conv2d(inputs, outputs, kernel, padding=padding, dilation=dilation)
+        nn.init.kaiming_normal_(self.conv.weight, a=LEAKY_SLOPE)
+        nn.init.zeros_(self.conv.bias)  # type: ignore[arg-type]
+        self.norm: nn.Module
+        if norm == "frozen":
+            self.norm = nn.BatchNorm2d(outputs, eps=eps, momentum=0.02)
+        elif norm == "instance":
+            self.norm = InstanceNorm(outputs, eps)
+        else:
+            self.norm = nn.Identity()
+        self.activation = activation
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.norm(self.conv(x))
+        return F.leaky_relu(x, LEAKY_SLOPE) if self.activation == "leaky" else x
+
+    def fold(self) -> None:
+        """Put frozen normalisation into the convolution's weights: the same result, one pass over memory less."""
+        if isinstance(self.norm, nn.BatchNorm2d):
+            self.conv = nn.utils.fuse_conv_bn_eval(self.conv.eval(), self.norm.eval())
+            self.norm = nn.Identity()
+
+
+class InstanceNorm(nn.Module):
+    """Normalise each channel by its own mean and (biased) variance over height and width, then scale and shift.
+
+    Written out because `nn.InstanceNorm2d` refuses a single pixel, whose normalised value is plainly the shift.
+    """
+
+    def __init__(self, channels: int, eps: float) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(channels))
+        self.bias = nn.Parameter(torch.zeros(channels))
+        self.eps = eps
+
+    def forward(self, x: Tensor) -> Tensor:
+        variance, mean = torch.var_mean(x, dim=(2, 3), keepdim=True, correction=0)
+        scale = self.weight.view(1, -1, 1, 1) * torch.rsqrt(variance + self.eps)
+        return (x - mean) * scale + self.bias.view(1, -1, 1, 1)
+
+
+class Gate(nn.Module):
+    """How much of one source to let through where, judged by what is known of both: a map in 0..1 (paper, sec. III)."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.look = Conv(2 * channels, channels, 3)
+        self.judge = Conv(channels, channels, 3)
+
+    def forward(self, source: Tensor, context: Tensor) -> Tensor:
+        return torch.sigmoid(self.judge(self.look(torch.cat([source, context], dim=1))))
+
+
+class CrossAttentionBlock(nn.Module):
+    """Gate each source by its correlation with the fused features so far, then merge all three.
+
+    In: first, second and context, each (B, C, H, W). Out: (B, C, H, W).
+    """
+
+    def __init__(self, channels: int, norm: Normalisation) -> None:
+        super().__init__()
+        self.first_gate = Gate(channels)
+        self.second_gate = Gate(channels)
+        self.merge = Conv(3 * channels, channels, 3, norm=norm, activation="none")
+
+    def forward(self, first: Tensor, second: Tensor, context: Tensor) -> Tensor:
+        first = first * self.first_gate(first, context)
+        second = second * self.second_gate(second, context)
+        return self.merge(torch.cat([first, second, context], dim=1))
+
+
+class LongRangeAttention(nn.Module):
+    """Add to each position of one source what the other source knows anywhere in the picture.
+
+    Query from `source`, key and value from `other`: scaled dot-product attention between tokens. A token is the mean
+    over a cell of `cell` px (larger for large pictures, so that there are never more than `max_side` a side): the cost
+    stays linear in the number of pixels. The result is brought back to full size and added.
+
+    This is the correlation over long range that the paper describes (sec. III) and that its released graph lacks.
+    """
+
+    def __init__(self, channels: int, norm: Normalisation, *, cell: int = 16, max_side: int = 64) -> None:
+        super().__init__()
+        self.query = nn.Conv2d(channels, channels, 1)
+        self.key = nn.Conv2d(channels, channels, 1)
+        self.value = nn.Conv2d(channels, channels, 1)
+        self.out = Conv(channels, channels, 1, norm=norm, activation="none", eps=1e-3)
+        self.cell = cell
+        self.max_side = max_side
+
+    def tokens(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) to cell means (B, C, h, w) with h, w <= max_side."""
+        height, width = x.shape[-2:]
+        cell = max(self.cell, math.ceil(max(height, width) / self.max_side))
+        return F.adaptive_avg_pool2d(x, (math.ceil(height / cell), math.ceil(width / cell)))
+
+    def forward(self, source: Tensor, other: Tensor) -> Tensor:
+        queries, others = self.tokens(source), self.tokens(other)
+        q, k, v = (
+            layer(tokens).flatten(2).transpose(1, 2)  # (B, h*w, C)
+            for layer, tokens in ((self.query, queries), (self.key, others), (self.value, others))
+        )
+        found = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(queries.shape)
+        return source + F.interpolate(self.out(found), size=source.shape[-2:], mode="bilinear")
+
+
+class PointwiseExchange(nn.Module):
+    """What the released graph has in place of long-range attention: add a 1x1 convolution of the other source."""
+
+    def __init__(self, channels: int, norm: Normalisation) -> None:
+        super().__init__()
+        self.out = Conv(channels, channels, 1, norm=norm, activation="none", eps=1e-3)
+
+    def forward(self, source: Tensor, other: Tensor) -> Tensor:
+        return source + self.out(other)
+
+
+class DilatedDense(nn.Module):
+    """Densely connected convolutions with spaced taps: a wide view at full resolution (merging network)."""
+
+    def __init__(self, channels: int, growth: int) -> None:
+        super().__init__()
+        self.grow = nn.ModuleList(Conv(channels + i * growth, growth, 3, dilation=2) for i in range(3))
+        self.mix = Conv(channels + 3 * growth, channels, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        known = x
+        for layer in self.grow:
+            known = torch.cat([known, layer(known)], dim=1)
+        return torch.cat([x, self.mix(known)], dim=1)

@@ -1,0 +1,205 @@
+"""Training: the same config and seed give the same weights on the same machine; it goes on where it was stopped."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import math
+import subprocess
+import time
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+import yaml
+from pydantic import BaseModel, ConfigDict, Field
+from torch import nn
+
+from models import catalog
+from models.data import Crops, find_pairs
+from models.losses import TERMS, weighted
+
+
+class TrainingConfig(BaseModel):
+    """One training run. Paths are relative to the folder the command is given in."""
+
+    model_config = ConfigDict(extra="forbid", protected_namespaces=())
+
+    model: str = "cadnif"
+    options: dict[str, Any] = Field(default_factory=dict)
+    task: Literal["infrared", "exposure", "focus", "medical"]
+    data: Path
+    weights: Path
+    run: Path
+    loss: dict[str, float]
+    seed: int = 0
+    steps: int = Field(gt=0)
+    batch: int = Field(gt=0)
+    crop: int = Field(ge=32)
+    jitter: float = Field(0.0, ge=0)
+    learning_rate: float = Field(gt=0)
+    final_learning_rate: float = Field(0.0, ge=0)
+    freeze_after: float = Field(0.6, ge=0, le=1, description="share of the steps after which normalisation is frozen")
+    precision: Literal["fp32", "bf16"] = "fp32"
+    log_every: int = Field(20, gt=0)
+    checkpoint_every: int = Field(100, gt=0)
+
+    def model_post_init(self, _: Any) -> None:
+        if unknown := self.loss.keys() - TERMS.keys():
+            raise ValueError(f"there is no loss term {sorted(unknown)[0]!r}; there is: {', '.join(TERMS)}")
+
+    def digest(self) -> str:
+        """Changes when anything that shapes the weights changes."""
+        shaping = self.model_dump(mode="json", exclude={"weights", "run", "log_every", "checkpoint_every"})
+        return hashlib.sha256(yaml.safe_dump(shaping, sort_keys=True).encode()).hexdigest()[:16]
+
+
+class Trainer:
+    """A run in progress: the network, its optimiser, the data and the step reached."""
+
+    def __init__(self, config: TrainingConfig, device: str) -> None:
+        self.config, self.device, self.step = config, torch.device(device), 0
+        torch.manual_seed(config.seed)
+        self.model = catalog.build(config.model, config.options).to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.optimiser = torch.optim.Adam(self.model.parameters(), config.learning_rate)
+        self.pairs = find_pairs(config.data, config.task)
+        self.crops = Crops(
+            self.pairs, crop=config.crop, batch=config.batch, seed=config.seed, jitter=config.jitter
+        )
+
+    @property
+    def checkpoint(self) -> Path:
+        return self.config.run / "checkpoint.pt"
+
+    def resume(self) -> None:
+        """Go on from the checkpoint, if there is one of this very config."""
+        if not self.checkpoint.exists():
+            return
+        state = torch.load(self.checkpoint, map_location=self.device, weights_only=True)
+        if state["config"] != self.config.digest():
+            raise catalog.ModelError(
+                f"{self.checkpoint}: of another config; give --restart to begin anew, or another 'run' folder"
+            )
+        self.model.load_state_dict(state["model"])
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.step = state["step"]
+
+    def save_checkpoint(self) -> None:
+        state = {
+            "config": self.config.digest(),
+            "model": self.model.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+            "step": self.step,
+        }
+        part = self.checkpoint.with_suffix(".part")
+        torch.save(state, part)
+        part.replace(self.checkpoint)
+
+    def learning_rate(self) -> float:
+        """Short linear warm-up, then half a cosine down to the final rate."""
+        c = self.config
+        warm_up = min(100, c.steps // 10)
+        if self.step < warm_up:
+            return c.learning_rate * (self.step + 1) / warm_up
+        done = (self.step - warm_up) / max(1, c.steps - warm_up)
+        return c.final_learning_rate + (c.learning_rate - c.final_learning_rate) * (1 + math.cos(math.pi * done)) / 2
+
+    def set_mode(self) -> None:
+        """Train; late in the run with the statistics of normalisation fixed, as they will be in use."""
+        self.model.train()
+        if self.step >= self.config.freeze_after * self.config.steps:
+            for module in self.model.modules():
+                if isinstance(module, nn.BatchNorm2d):
+                    module.eval()
+
+    def advance(self) -> dict[str, float]:
+        """One step; the terms of the loss before it."""
+        self.set_mode()
+        first, second = (x.to(self.device) for x in self.crops[self.step])
+        for group in self.optimiser.param_groups:
+            group["lr"] = self.learning_rate()
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.precision == "bf16"):
+            fused = self.model(first, second)
+        terms = weighted(self.config.loss, fused, first, second)
+        loss = torch.stack(list(terms.values())).sum()
+        if not torch.isfinite(loss):
+            raise catalog.ModelError(f"step {self.step}: the loss is {loss.item()}; try a smaller learning_rate")
+        self.optimiser.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+        self.optimiser.step()
+        self.step += 1
+        return {"loss": loss.item(), **{name: term.item() for name, term in terms.items()}}
+
+    def finish(self) -> None:
+        """Write the weights, with where they come from."""
+        c = self.config
+        about = {"seed": str(c.seed), "steps": str(c.steps), "config": c.digest(), "commit": commit()}
+        catalog.save(c.weights, self.model, c.model, c.task, c.options, **about)
+
+
+def commit() -> str:
+    """The commit of the code that trains, with a mark when it has been changed since; "unknown" outside a checkout."""
+    here = Path(__file__).parent
+    try:
+        run = subprocess.run(
+            ["git", "describe", "--always", "--dirty", "--abbrev=12"], cwd=here, capture_output=True, text=True, check=True
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return run.stdout.strip()
+
+
+class Log:
+    """Mean of the loss and its terms over each stretch of steps, as rows of a CSV file and lines for a person."""
+
+    def __init__(self, path: Path, every: int, steps: int, started_at: int) -> None:
+        self.path, self.every, self.steps = path, every, steps
+        self.rows: list[dict[str, float]] = []
+        self.began, self.began_step = time.monotonic(), started_at
+        if started_at == 0:
+            path.unlink(missing_ok=True)
+
+    def add(self, step: int, values: dict[str, float]) -> str | None:
+        """Note one step; every so many steps the line to show."""
+        self.rows.append(values)
+        if step % self.every and step != self.steps:
+            return None
+        mean = {key: sum(row[key] for row in self.rows) / len(self.rows) for key in values}
+        self.rows.clear()
+        new = not self.path.exists()
+        with self.path.open("a", newline="") as file:
+            writer = csv.writer(file)
+            if new:
+                writer.writerow(["step", *mean])
+            writer.writerow([step, *(f"{value:.5f}" for value in mean.values())])
+        seconds = (time.monotonic() - self.began) / (step - self.began_step)
+        left = time.strftime("%H:%M:%S", time.gmtime(seconds * (self.steps - step)))
+        parts = "  ".join(f"{key} {value:.4f}" for key, value in mean.items())
+        return f"step {step}/{self.steps}  {parts}  {seconds:.2f} s/step  {left} left"
+
+
+def train(config: TrainingConfig, *, device: str, restart: bool = False, say: Any = print) -> Path:
+    """Train from the start or from the last checkpoint to the end.
+
+    Returns:
+        The weights file written.
+    """
+    torch.use_deterministic_algorithms(True)
+    trainer = Trainer(config, device)
+    config.run.mkdir(parents=True, exist_ok=True)
+    if not restart:
+        trainer.resume()
+    say(
+        f"{config.model} for {config.task}: {len(trainer.pairs)} pairs from {config.data}, "
+        f"step {trainer.step} of {config.steps}, {config.precision} on {device}"
+    )
+    log = Log(config.run / "loss.csv", config.log_every, config.steps, trainer.step)
+    while trainer.step < config.steps:
+        values = trainer.advance()
+        if line := log.add(trainer.step, values):
+            say(line)
+        if trainer.step % config.checkpoint_every == 0:
+            trainer.save_checkpoint()
+    trainer.finish()
+    return config.weights
