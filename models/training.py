@@ -59,6 +59,7 @@ class Trainer:
 
     def __init__(self, config: TrainingConfig, device: str) -> None:
         self.config, self.device, self.step = config, torch.device(device), 0
+        self.commit = commit()  # now, not at the end: the checkout may move on while we train
         torch.manual_seed(config.seed)
         self.model = catalog.build(config.model, config.options).to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.optimiser = torch.optim.Adam(self.model.parameters(), config.learning_rate)
@@ -134,7 +135,7 @@ class Trainer:
     def finish(self) -> None:
         """Write the weights, with where they come from."""
         c = self.config
-        about = {"seed": str(c.seed), "steps": str(c.steps), "config": c.digest(), "commit": commit()}
+        about = {"seed": str(c.seed), "steps": str(c.steps), "config": c.digest(), "commit": self.commit}
         catalog.save(c.weights, self.model, c.model, c.task, c.options, **about)
 
 
