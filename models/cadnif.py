@@ -58,22 +58,21 @@ class Cadnif(nn.Module):
 
     def forward(self, first: Tensor, second: Tensor) -> Tensor:
         """(B, 1, H, W) twice, in -1..1, to the fused (B, 1, H, W) in -1..1. Any H, W >= 1."""
-        a = torch.cat([first, first, second], dim=1)
-        b = torch.cat([second, second, first], dim=1)
-        both = self.shallow_both(torch.cat([a, b], dim=1))
-        one, two = self.shallow_first(a), self.shallow_second(b)
+        both = self.shallow_both(first, first, second, second, second, first)
+        one = self.shallow_first(first, first, second)
+        two = self.shallow_second(second, second, first)
 
-        # Dense chain: c[k] sees block k and everything known before it.
+        # Dense chain: each layer sees the block before it and everything known so far.
         known = [both]
         block = self.blocks[0](one, two, both)
         for layer, next_block in zip(self.dense, self.blocks[1:], strict=True):
-            known.insert(0, layer(torch.cat(with_block(known, block), dim=1)))
+            known.insert(0, layer(*with_block(known, block)))
             block = next_block(one, two, known[0])
 
-        contexts = [self.context_first(one, two), self.context_second(two, one)]
-        x = self.squeeze(torch.cat([*with_block(known, block), *contexts], dim=1))
-        x = self.reduce(self.dilated(x))
-        x = self.rebuild(torch.cat([x, both], dim=1))
+        contexts = self.context_first(one, two), self.context_second(two, one)
+        x = self.squeeze(*with_block(known, block), *contexts)
+        x = self.reduce(*self.dilated(x))
+        x = self.rebuild(x, both)
         return torch.tanh(self.out(x))
 
 

@@ -52,7 +52,9 @@ def shipped(name: str, task: str) -> Path:
     path = WEIGHTS / f"{name}-{task}.safetensors"
     if not path.exists():
         have = sorted(found.stem for found in WEIGHTS.glob("*.safetensors"))
-        raise ModelError(f"no weights of {name!r} for task {task!r} come with this version; there are: {', '.join(have)}")
+        raise ModelError(
+            f"no weights of {name!r} for task {task!r} come with this version; there are: {', '.join(have)}"
+        )
     return path
 
 

@@ -20,7 +20,10 @@ Activation = Literal["leaky", "none"]
 
 
 class Conv(nn.Module):
-    """Convolution, then (optionally) normalisation, then (optionally) leaky ReLU.
+    """Convolution of one or more feature maps as if concatenated, then (optionally) normalisation and leaky ReLU.
+
+    After `prepare` it computes the same without ever building the concatenation, which otherwise costs a quarter of the
+    time of a densely connected network: each map is convolved with its own slice of the weights into one sum.
 
     Args:
         inputs, outputs: number of channels.
@@ -57,16 +60,43 @@ class Conv(nn.Module):
         else:
             self.norm = nn.Identity()
         self.activation = activation
+        self._accumulate = False
+        self._slices: list[Tensor] = []
 
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.norm(self.conv(x))
+    def forward(self, *maps: Tensor) -> Tensor:
+        """Maps of (B, C_i, H, W), the C_i adding up to `inputs`, to (B, outputs, H, W)."""
+        if self._accumulate:
+            return self._accumulated(maps)
+        x = self.norm(self.conv(maps[0] if len(maps) == 1 else torch.cat(maps, dim=1)))
         return F.leaky_relu(x, LEAKY_SLOPE) if self.activation == "leaky" else x
 
-    def fold(self) -> None:
-        """Put frozen normalisation into the convolution's weights: the same result, one pass over memory less."""
+    def prepare(self, accumulate: bool) -> None:
+        """Get ready for inference: put frozen normalisation into the weights.
+
+        Args:
+            accumulate: use oneDNN's convolutions that add to their output; for the CPU.
+        """
         if isinstance(self.norm, nn.BatchNorm2d):
             self.conv = nn.utils.fuse_conv_bn_eval(self.conv.eval(), self.norm.eval())
             self.norm = nn.Identity()
+        self._accumulate = accumulate and isinstance(self.norm, nn.Identity)
+
+    def _accumulated(self, maps: tuple[Tensor, ...]) -> Tensor:
+        conv, leaky = self.conv, self.activation == "leaky"
+        # A 1x1 convolution of narrow maps has little to compute: passing over its wide output for each costs more.
+        if conv.kernel_size == (1, 1) and min(x.shape[1] for x in maps) < conv.out_channels:
+            maps = (torch.cat(maps, dim=1),) if len(maps) > 1 else maps
+        if not self._slices:
+            slices = conv.weight.detach().split([x.shape[1] for x in maps], dim=1)
+            self._slices = [part.contiguous(memory_format=torch.channels_last) for part in slices]
+        how = (list(conv.padding), list(conv.stride), list(conv.dilation), conv.groups)
+        ops = torch.ops.mkldnn
+        alone = leaky and len(maps) == 1
+        act = ("leaky_relu", [LEAKY_SLOPE]) if alone else ("none", [])
+        out: Tensor = ops._convolution_pointwise(maps[0], self._slices[0], conv.bias, *how, *act, "")
+        for x, weight in zip(maps[1:], self._slices[1:], strict=True):
+            ops._convolution_pointwise_.binary(out, x, weight, None, *how, "add", 1.0, None, [], None)
+        return F.leaky_relu_(out, LEAKY_SLOPE) if leaky and not alone else out
 
 
 class InstanceNorm(nn.Module):
@@ -96,7 +126,7 @@ class Gate(nn.Module):
         self.judge = Conv(channels, channels, 3)
 
     def forward(self, source: Tensor, context: Tensor) -> Tensor:
-        return torch.sigmoid(self.judge(self.look(torch.cat([source, context], dim=1))))
+        return torch.sigmoid(self.judge(self.look(source, context)))
 
 
 class CrossAttentionBlock(nn.Module):
@@ -114,7 +144,7 @@ class CrossAttentionBlock(nn.Module):
     def forward(self, first: Tensor, second: Tensor, context: Tensor) -> Tensor:
         first = first * self.first_gate(first, context)
         second = second * self.second_gate(second, context)
-        return self.merge(torch.cat([first, second, context], dim=1))
+        return self.merge(first, second, context)
 
 
 class LongRangeAttention(nn.Module):
@@ -171,8 +201,9 @@ class DilatedDense(nn.Module):
         self.grow = nn.ModuleList(Conv(channels + i * growth, growth, 3, dilation=2) for i in range(3))
         self.mix = Conv(channels + 3 * growth, channels, 1)
 
-    def forward(self, x: Tensor) -> Tensor:
-        known = x
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, channels, H, W) to itself and what was found, of the same shape."""
+        known = [x]
         for layer in self.grow:
-            known = torch.cat([known, layer(known)], dim=1)
-        return torch.cat([x, self.mix(known)], dim=1)
+            known.append(layer(*known))
+        return x, self.mix(*known)

@@ -27,7 +27,6 @@ _SCALE_FLOOR = 1e-6  # a scale's mean can be negative, which has no fractional p
 _C1, _C2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2  # of SSIM and MEF-SSIM: they rule where a window is flat
 _SSIM_WINDOW = np.asarray(cv2.getGaussianKernel(11, 1.5, cv2.CV_64F), np.float64)
 _MEF_WINDOW = np.full((11, 1), 1 / 11)
-_VIF_SIZES = (17, 9, 5, 3)
 _VIF_SMALLEST = 41  # px: below it the fourth scale is smaller than its window
 _TINY = 1e-10  # grey levels (squared): no natural window varies so little, so it changes no figure
 
@@ -35,8 +34,8 @@ _TINY = 1e-10  # grey levels (squared): no natural window varies so little, so i
 def entropy(fused: Grey) -> float:
     """EN, 0 to 8 bit, higher is better: of the 256-bin histogram of (H, W) uint8 (Roberts et al. 2008)."""
     check(fused=fused)
-    share = np.bincount(fused.ravel(), minlength=256) / fused.size
-    share = share[share > 0]
+    counts = np.bincount(fused.ravel())
+    share = counts[counts > 0] / fused.size
     return float(np.sum(share * np.log2(1 / share)))
 
 
@@ -51,7 +50,7 @@ def spatial_frequency(fused: Grey) -> float:
     of (H, W) uint8 (Eskicioglu and Fisher 1995). A direction one pixel wide counts 0.
     """
     check(fused=fused)
-    steps = [np.diff(fused.astype(np.float64), axis=axis) for axis in (0, 1)]
+    steps = (np.diff(fused.astype(np.float64), axis=axis) for axis in (0, 1))
     return float(np.sqrt(sum(np.mean(step**2) for step in steps if step.size)))
 
 
@@ -250,9 +249,9 @@ def _fidelity(reference: Plane, image: Plane) -> float:
     # VIF knows variances only; without the mean a constant image has none, not some rounding error.
     reference, image = reference - reference.mean(), image - image.mean()
     passed = available = 0.0
-    for size in _VIF_SIZES:
+    for size in (17, 9, 5, 3):
         window = np.asarray(cv2.getGaussianKernel(size, size / 5, cv2.CV_64F), np.float64)
-        if size != _VIF_SIZES[0]:
+        if size < 17:  # the first scale is the image itself
             reference, image = (_local_mean(plane, window)[::2, ::2] for plane in (reference, image))
         _, _, variance, variance_image, covariance = _local_moments(reference, image, window)
         gain = np.where(variance < _TINY, 0, np.maximum(covariance, 0) / (variance + _TINY))

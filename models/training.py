@@ -64,9 +64,7 @@ class Trainer:
         self.model = catalog.build(config.model, config.options).to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.optimiser = torch.optim.Adam(self.model.parameters(), config.learning_rate)
         self.pairs = find_pairs(config.data, config.task)
-        self.crops = Crops(
-            self.pairs, crop=config.crop, batch=config.batch, seed=config.seed, jitter=config.jitter
-        )
+        self.crops = Crops(self.pairs, crop=config.crop, batch=config.batch, seed=config.seed, jitter=config.jitter)
 
     @property
     def checkpoint(self) -> Path:
@@ -144,7 +142,11 @@ def commit() -> str:
     here = Path(__file__).parent
     try:
         run = subprocess.run(
-            ["git", "describe", "--always", "--dirty", "--abbrev=12"], cwd=here, capture_output=True, text=True, check=True
+            ["git", "describe", "--always", "--dirty", "--abbrev=12"],
+            cwd=here,
+            capture_output=True,
+            text=True,
+            check=True,
         )
     except (OSError, subprocess.CalledProcessError):
         return "unknown"

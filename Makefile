@@ -1,0 +1,44 @@
+# make demo: set up, then fuse a real recording.    make test: the test suite.    make help: the rest.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+
+.PHONY: help setup demo test check bench clean
+
+help:
+	@echo "make demo    set up, then fuse a bundled infrared + visible recording into out/demo.mp4"
+	@echo "make test    run the tests"
+	@echo "make check   lint, formatting and types"
+	@echo "make bench   speed of the network on this machine"
+	@echo "make clean   remove the environment and what was made"
+
+# Set up anew when what is needed has changed.
+$(BIN)/.ready: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --editable .
+	@touch $@
+
+$(BIN)/.ready-dev: $(BIN)/.ready
+	$(BIN)/python -m pip install --quiet --editable ".[dev]"
+	@touch $@
+
+setup: $(BIN)/.ready
+
+demo: setup
+	$(BIN)/python run.py configs/demo.yaml
+	@echo "look at out/demo.mp4, and at out/demo.png beside it: infrared, visible, fused"
+
+test: $(BIN)/.ready-dev
+	$(BIN)/python -m pytest
+
+check: $(BIN)/.ready-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: setup
+	$(BIN)/python run.py bench --model cadnif --size 640x480
+
+clean:
+	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find out -mindepth 1 ! -name .gitkeep -delete

@@ -1,0 +1,1 @@
+"""The networks, how they are trained and judged. Knows nothing of pipelines."""

@@ -1,0 +1,1 @@
+"""The node that fuses, and what it runs on."""

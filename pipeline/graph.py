@@ -1,0 +1,148 @@
+"""Graph: the nodes of a pipeline with the arrows between them, checked before anything opens."""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from pipeline.channel import Channel
+from pipeline.errors import ConfigError, did_you_mean
+from pipeline.frame import Frame
+from pipeline.node import Node
+from pipeline.stats import NodeStats
+
+Mode = Literal["recorded", "live"]
+QUEUE_SIZE: Mapping[Mode, int] = {"recorded": 8, "live": 2}  # live: what waits is late
+
+
+@dataclass
+class Step:
+    """A node with its place in the pipeline."""
+
+    node: Node
+    sources: dict[str, str]
+    """Node that feeds each input, by input."""
+    channel: Channel | None
+    """None for a source."""
+    consumers: list[tuple[Channel, str]] = field(default_factory=list)
+    """Where its frames go: channel and name of the input."""
+    stats: NodeStats = field(default_factory=NodeStats)
+    thread: threading.Thread | None = None
+    touched: bool = False
+    """`open` was called, so `close` must be."""
+    ready: threading.Event = field(default_factory=threading.Event)
+    """Open, or never will be."""
+    waiting: bool = False
+    """In a channel, for frames to come or for room to send one."""
+    failed_in_a_row: int = 0
+
+    @property
+    def alive(self) -> bool:
+        """Its thread is at work."""
+        return self.thread is not None and self.thread.is_alive()
+
+
+def connect(
+    nodes: Mapping[str, Node], inputs: Mapping[str, Mapping[str, str]], queue_sizes: Mapping[str, int], mode: Mode
+) -> dict[str, Step]:
+    """The nodes with channels between them.
+
+    Raises:
+        ConfigError: an input missing, unknown or in a circle; a queue_size, reference or max_skew_ms that cannot be.
+    """
+    check_arrows(nodes, inputs)
+    steps = {}
+    for name, node in nodes.items():
+        size = queue_sizes.get(name)
+        channel = make_channel(node, QUEUE_SIZE[mode] if size is None else size, mode) if node.inputs() else None
+        if channel is None and size is not None:
+            raise ConfigError(f"Node {name!r} has no queue, for it has no inputs: leave out 'queue_size'")
+        steps[name] = Step(node, dict(inputs.get(name, {})), channel)
+    for step in steps.values():
+        for key, source in step.sources.items():
+            assert step.channel is not None
+            steps[source].consumers.append((step.channel, key))
+    return steps
+
+
+def make_channel(node: Node, capacity: int, mode: Mode) -> Channel:
+    """The arrow into a node, as the mode and the node want it."""
+    names, reference, skew = node.inputs(), node.reference, node.max_skew_ms
+    if reference is not None and reference not in names:
+        hint = did_you_mean(reference, names)
+        raise ConfigError(f"Node {node.name!r}: 'reference' is {reference!r}, which is none of its inputs.{hint}")
+    if skew is not None and not 0 <= skew < math.inf:
+        raise ConfigError(f"Node {node.name!r}: 'max_skew_ms' is {skew!r}; legal is 0 and more")
+    return Channel(
+        names,
+        capacity=capacity,
+        when_full="drop_oldest" if mode == "live" else "wait",
+        reference=reference,
+        max_skew_ns=None if skew is None else round(skew * 1e6),
+    )
+
+
+def common_mode(nodes: Mapping[str, Node]) -> Mode:
+    """Live or recorded, as all the sources are."""
+    sources = {name: node for name, node in nodes.items() if not node.inputs()}
+    live = [name for name, node in sources.items() if node.live]
+    recorded = [name for name, node in sources.items() if not node.live]
+    if live and recorded:
+        raise ConfigError(
+            f"Node {live[0]!r} is live and node {recorded[0]!r} is recorded: a pipeline is the one or the other "
+            "(a recording becomes live with 'pace: realtime')"
+        )
+    return "live" if live else "recorded"
+
+
+def check_arrows(nodes: Mapping[str, Node], inputs: Mapping[str, Mapping[str, str]]) -> None:
+    """Every input is fed by a node that gives frames, no input is unknown, and nothing goes round in circles."""
+    for name, node in nodes.items():
+        wanted, given = node.inputs(), inputs.get(name, {})
+        for key in given:
+            if key not in wanted:
+                hint = did_you_mean(key, wanted) or " It has none."
+                raise ConfigError(f"Node {name!r} has no input {key!r}.{hint}")
+        for key in wanted:
+            if key not in given:
+                raise ConfigError(f"Node {name!r} needs its input {key!r}: write inputs: {{{key}: NODE}}")
+        for key, source in given.items():
+            if source not in nodes:
+                hint = did_you_mean(source, nodes)
+                raise ConfigError(f"Node {name!r}: input {key!r} is from {source!r}, which is no node.{hint}")
+            if not gives_frames(nodes[source]):
+                raise ConfigError(f"Node {name!r}: input {key!r} is from {source!r}, which gives no frames")
+    if circle := find_circle(inputs):
+        raise ConfigError(f"Nodes feed each other in a circle: {' -> '.join(circle)}")
+
+
+def gives_frames(node: Node) -> bool:
+    """Whether others can be fed by a node: not if its `process` is declared to return None."""
+    return node.process.__annotations__.get("return", Frame) not in (None, "None")
+
+
+def find_circle(inputs: Mapping[str, Mapping[str, str]]) -> list[str]:
+    """Names of nodes of which each feeds the next, the last being the first again; empty if there is no such circle."""
+    left = dict.fromkeys(inputs)
+    while ready := [name for name in left if not any(source in left for source in inputs[name].values())]:
+        for name in ready:
+            del left[name]
+    if not left:
+        return []
+    walk = [next(iter(left))]
+    while walk[-1] not in walk[:-1]:
+        walk.append(next(source for source in inputs[walk[-1]].values() if source in left))
+    return walk[walk.index(walk[-1]) :][::-1]
+
+
+def in_order(steps: Mapping[str, Step]) -> list[Step]:
+    """Steps, each after those that feed it."""
+    ordered: dict[str, Step] = {}
+    while len(ordered) < len(steps):
+        for name, step in steps.items():
+            if name not in ordered and all(source in ordered for source in step.sources.values()):
+                ordered[name] = step
+    return list(ordered.values())

@@ -1,0 +1,70 @@
+"""Node: a step in a thread of its own."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+from pipeline.frame import Frame
+
+
+class EndOfStream(Exception):
+    """Raised by `process` of a source when there is nothing more to come; by another node, when it wants no more."""
+
+
+class Node:
+    """A step of a pipeline. Subclass it, and write what differs.
+
+    The parameters of the constructor are the settings in YAML, checked against their annotations before anything
+    opens. The parameters of `process` are the inputs; a node that only takes frames declares that it returns None.
+    `open`, `process` and `close` all run in the node's own thread; `process` may block, but not for ever: a source
+    returns None at least every half second, so that it can be stopped.
+    """
+
+    name: str = ""
+    """The name in the config; set by the pipeline before `open`."""
+    live: bool = False
+    """Of a source: frames come when they come, and a late one is worthless. Makes the whole pipeline live."""
+    size: tuple[int, int] | None = None
+    """(width, height) of the frames to come out, where known once open; those further down warm up for it."""
+    reference: str | None = None
+    """With several inputs: the one whose every frame wants a partner. Default: the last."""
+    max_skew_ms: float | None = None
+    """With several inputs: partners further apart are none. Default: half the reference's usual frame interval."""
+
+    def inputs(self) -> tuple[str, ...]:
+        """Names of the inputs. A source has none."""
+        parameters = inspect.signature(self.process).parameters.values()
+        return tuple(p.name for p in parameters if p.kind is not p.VAR_KEYWORD)
+
+    def open(self, sizes: dict[str, tuple[int, int] | None]) -> None:
+        """Get ready to work without delay: open devices, load, warm up; write nothing yet.
+
+        Args:
+            sizes: (width, height) by input of the frames to expect, None where not known.
+        """
+
+    def process(self, **inputs: Frame) -> Frame | None:
+        """One frame of each input to one frame out, or None for nothing.
+
+        Raises:
+            EndOfStream: by a source, at its end.
+            StreamfuseError: ends the run, in these cases not at once. A recording that breaks off (SourceError) ends
+                its own stream only, and what it gave is still worked on. A frame that a live node cannot work with is
+                dropped and counted, unless the error is of source, device or output, or 100 fail in a row.
+        """
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """Finish what was written and let go of everything. Called after `open`, also when that or `process` failed."""
+
+    def abort(self) -> None:
+        """Leave nothing half done under a final name, and let go of everything.
+
+        Instead of `close` when a recorded run or the opening has failed, and after a `close` that failed.
+        """
+        self.close()
+
+    def report(self) -> dict[str, Any]:
+        """What the summary at the end should say of this node, e.g. where its file is."""
+        return {}

@@ -1,0 +1,296 @@
+"""Pipeline: runs the nodes and stops them together. The only owner of threads."""
+
+from __future__ import annotations
+
+import logging
+import math
+import threading
+import time
+from collections.abc import Callable, Mapping
+
+from pipeline.account import frames_lost, summarise
+from pipeline.errors import ConfigError, DeviceError, FramesLost, OutputError, SourceError
+from pipeline.frame import Frame
+from pipeline.graph import Step, common_mode, connect, in_order
+from pipeline.node import EndOfStream, Node
+from pipeline.stats import Summary
+
+log = logging.getLogger("streamfuse")
+
+TICK_SECONDS = 0.2
+STOP_SECONDS = 2.5  # after Ctrl-C; with what Python needs to leave, everything is over within 3
+BAD_FRAMES_IN_A_ROW = 100  # in live mode: this many and the node is broken, not the frame
+MOST_FRAMES = 1024  # in one queue that had to grow: of full HD in YUV these take 3 GB
+FATAL = (EndOfStream, SourceError, DeviceError, OutputError)  # in live mode too: it will not get better by itself
+
+
+class Pipeline:
+    """Nodes and the arrows between them.
+
+    Args:
+        nodes: by name.
+        inputs: for each node that has inputs, the node that feeds each of them.
+        queue_sizes: frames to keep before a node, where not the default (8 recorded, 2 live).
+
+    Raises:
+        ConfigError: an input missing, unknown or in a circle; live and recorded sources together.
+    """
+
+    def __init__(
+        self,
+        nodes: Mapping[str, Node],
+        inputs: Mapping[str, Mapping[str, str]],
+        queue_sizes: Mapping[str, int] | None = None,
+    ) -> None:
+        for name, node in nodes.items():
+            node.name = name
+        self.mode = common_mode(nodes)
+        self.steps = connect(nodes, inputs, queue_sizes or {}, self.mode)
+        self._lock = threading.Lock()
+        self._go = threading.Event()
+        self._stopping = threading.Event()
+        self._aborted = False
+        self._failure: BaseException | None = None
+        self._moved: list[tuple[int, int]] = []
+
+    def run(self, tick: Callable[[Pipeline], None] | None = None) -> Summary:
+        """Run to the end of the inputs, to `stop`, or to the first failure.
+
+        Args:
+            tick: called five times a second, to show progress.
+
+        Raises:
+            StreamfuseError: the first failure, after everything has been closed. It carries the summary as `summary`.
+        """
+        began = time.monotonic()
+        try:
+            for name, step in self.steps.items():
+                step.thread = threading.Thread(target=self._live_through, args=(step,), name=name, daemon=True)
+                step.thread.start()
+            self._watch(tick)
+        except BaseException as error:  # of the tick, or a Ctrl-C that nobody handles: still, leave in good order
+            self._fail("run", error)
+            self._watch(None)
+        for name in (name for name, step in self.steps.items() if step.alive):
+            log.warning("%s: did not stop within %.1f s and is left behind", name, STOP_SECONDS)
+        summary = summarise(self.mode, time.monotonic() - began, self.steps)
+        self._judge(summary)
+        return summary
+
+    def stop(self) -> None:
+        """End the run now: what is in a queue is let go of and counted, files are finished. May be called anywhere."""
+        self._stopping.set()
+        for step in self.steps.values():
+            if step.channel:
+                step.channel.close("interrupted")
+            step.ready.set()  # nobody needs to wait for a node that is still opening
+        self._go.set()
+
+    @property
+    def stopping(self) -> bool:
+        """Whether `stop` was called, by a person or after a failure."""
+        return self._stopping.is_set()
+
+    def check(self) -> None:
+        """Open everything, one after the other, and close it again.
+
+        Raises:
+            StreamfuseError: the first thing that would be in the way of a run.
+        """
+        opened: list[Step] = []
+        try:
+            for step in in_order(self.steps):
+                opened.append(step)
+                step.node.open(self._sizes(step))
+        finally:
+            for step in reversed(opened):
+                self._abort(step.node)
+
+    def _sizes(self, step: Step) -> dict[str, tuple[int, int] | None]:
+        return {key: self.steps[source].node.size for key, source in step.sources.items()}
+
+    # In the main thread, while it runs:
+
+    def _watch(self, tick: Callable[[Pipeline], None] | None) -> None:
+        """Wait until all threads have ended; once stopping, no longer than is allowed."""
+        deadline = math.inf
+        while alive := [step for step in self.steps.values() if step.alive]:
+            if thread := alive[0].thread:
+                thread.join(TICK_SECONDS)
+            if tick:
+                tick(self)
+            if self._stopping.is_set():
+                deadline = min(deadline, time.monotonic() + STOP_SECONDS)
+                if time.monotonic() > deadline:
+                    return
+            else:
+                self._relieve(alive)
+
+    def _relieve(self, alive: list[Step]) -> None:
+        """Make queues longer where all nodes wait for one another and would for ever.
+
+        Branches of a graph that meet again do so when one holds frames back, e.g. a contact sheet of `visible` and
+        `fused` while nothing has a partner yet: its queue of `visible` is full, so no more `visible` comes to be fused.
+        """
+        moved = [(step.stats.taken, step.stats.emitted) for step in alive]
+        stuck = all(step.waiting for step in alive) and moved == self._moved
+        self._moved = moved
+        for step in alive if stuck else ():
+            if step.channel and step.channel.grow() > MOST_FRAMES:
+                raise ConfigError(
+                    f"Node {step.node.name!r}: {MOST_FRAMES} frames of one input wait for frames of another that do "
+                    "not come, and the nodes wait for each other; set its queue_size, or leave the node out"
+                )
+
+    # In the thread of a node:
+
+    def _live_through(self, step: Step) -> None:
+        """The life of a node."""
+        try:
+            self._open(step)
+            self._go.wait()
+            while not self._stopping.is_set() and self._advance(step):
+                pass
+        except EndOfStream:
+            pass
+        except BaseException as error:
+            if not self._breaks_off(step, error):
+                self._fail(step.node.name, error)
+        finally:
+            self._leave(step)
+
+    def _open(self, step: Step) -> None:
+        for source in step.sources.values():
+            self.steps[source].ready.wait()
+        if not self._stopping.is_set():
+            step.touched = True
+            step.node.open(self._sizes(step))
+        self._be_ready(step)
+
+    def _be_ready(self, step: Step) -> None:
+        step.ready.set()
+        if all(other.ready.is_set() for other in self.steps.values()):
+            self._go.set()
+
+    def _advance(self, step: Step) -> bool:
+        """One turn of a node; False when there is nothing more to do."""
+        inputs = self._take(step)
+        if inputs is None:
+            return False
+        began = time.perf_counter()
+        try:
+            frame = step.node.process(**inputs)
+        except Exception as error:
+            if not self._survives(step, error):
+                raise
+            return True
+        if step.channel is not None or frame is not None:
+            step.stats.busy_ms.append((time.perf_counter() - began) * 1e3)
+        step.failed_in_a_row = 0
+        self._hand_on(step, frame)
+        return not self._unheard(step)
+
+    def _take(self, step: Step) -> dict[str, Frame] | None:
+        if step.channel is None:
+            return {}
+        step.waiting = True
+        inputs = step.channel.take()
+        step.waiting = False
+        step.stats.taken += inputs is not None
+        return inputs
+
+    def _hand_on(self, step: Step, frame: Frame | None) -> None:
+        if step.channel is None:
+            step.stats.taken += frame is not None  # a source may have nothing yet
+        elif frame is None and step.consumers:
+            step.stats.dropped["no_result"] += 1
+        if frame is None and (step.channel is None or step.consumers):
+            return
+        step.stats.emitted += 1
+        for channel, name in step.consumers:
+            assert frame is not None
+            step.waiting = True
+            channel.put(name, frame)
+            step.waiting = False
+
+    def _unheard(self, step: Step) -> bool:
+        """In live mode a node ends with those it works for. A recording is read to its end, so that we count it."""
+        return self.mode == "live" and bool(step.consumers) and all(channel.done for channel, _ in step.consumers)
+
+    def _survives(self, step: Step, error: Exception) -> bool:
+        """Count frames that failed. Live mode goes on after one; a node that does not get better ends the run."""
+        if step.channel is None:
+            return False
+        step.stats.dropped["ended" if isinstance(error, EndOfStream) else "error"] += 1
+        step.failed_in_a_row += 1
+        if self.mode == "recorded" or isinstance(error, FATAL):
+            return False
+        errors = step.stats.dropped["error"]
+        if errors == 1 or errors % BAD_FRAMES_IN_A_ROW == 0:
+            log.warning("%s: frame dropped (%d so far): %s", step.node.name, errors, error)
+        return step.failed_in_a_row < BAD_FRAMES_IN_A_ROW
+
+    def _breaks_off(self, step: Step, error: BaseException) -> bool:
+        """Whether a recording ends too soon, which fails at the end: what it gave is still worth its way through."""
+        running_source = self._go.is_set() and step.channel is None
+        if self.mode == "live" or not running_source or not isinstance(error, SourceError):
+            return False
+        self._keep_failure(step.node.name, error)
+        return True
+
+    def _fail(self, name: str, error: BaseException) -> None:
+        """End the run with an error. Half a recording fused is not left as if it were whole.
+
+        What a live run has recorded is wanted, whatever else fails, and so is what there is when a person stops it.
+        """
+        self._keep_failure(name, error)
+        wanted = self.stopping or isinstance(error, KeyboardInterrupt) or (self.mode == "live" and self._go.is_set())
+        if not wanted:
+            self._aborted = True
+        self.stop()
+
+    def _keep_failure(self, name: str, error: BaseException) -> None:
+        """Keep the first one; later ones are its consequences more often than not."""
+        with self._lock:
+            if self._failure is None:
+                self._failure = error
+                return
+        log.warning("%s: %s", name, error)
+
+    def _leave(self, step: Step) -> None:
+        """Let nobody wait for a node that has ended; close it last, for that may take its time or fail."""
+        self._be_ready(step)
+        if step.channel and not step.channel.done:
+            step.channel.close("ended")
+        for channel, name in step.consumers:
+            channel.end(name)
+        if not step.touched:
+            return
+        if self._aborted:
+            self._abort(step.node)
+            return
+        try:
+            step.node.close()
+        except BaseException as error:
+            self._keep_failure(step.node.name, error)
+            self._abort(step.node)
+
+    def _abort(self, node: Node) -> None:
+        """Never in the way of what is told to the user: the failure that led here."""
+        try:
+            node.abort()
+        except Exception as error:
+            log.warning("%s: while giving up: %s", node.name, error)
+
+    # In the main thread, when all is over:
+
+    def _judge(self, summary: Summary) -> None:
+        """Raise what the user must know."""
+        if self._failure is None:
+            if summary.broken:
+                self._failure = FramesLost("; ".join(summary.broken) + " (a fault of ours: please report it)")
+            elif self.mode == "recorded" and not self.stopping and (lost := frames_lost(self.steps)):
+                self._failure = FramesLost(lost)
+        if self._failure is not None:
+            self._failure.summary = summary  # type: ignore[attr-defined]
+            raise self._failure
