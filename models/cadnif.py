@@ -22,6 +22,10 @@ from models.layers import (
 
 CHANNELS = 16
 BLOCKS = 5
+CONTEXTS: dict[str, type[LongRangeAttention] | type[PointwiseExchange]] = {
+    "attention": LongRangeAttention,
+    "released": PointwiseExchange,
+}
 
 
 class Cadnif(nn.Module):
@@ -45,7 +49,9 @@ class Cadnif(nn.Module):
         self.shallow_both = Conv(6, c, 1, norm=norm)
         self.shallow_first = Conv(3, c, 1, norm=norm)
         self.shallow_second = Conv(3, c, 1, norm=norm)
-        context = LongRangeAttention if auxiliary == "attention" else PointwiseExchange
+        if auxiliary not in CONTEXTS or normalisation not in ("frozen", "instance"):
+            raise ValueError(f"auxiliary={auxiliary!r}, normalisation={normalisation!r}: see Cadnif for what is legal")
+        context = CONTEXTS[auxiliary]
         self.context_first = context(c, norm)
         self.context_second = context(c, norm)
         self.blocks = nn.ModuleList(CrossAttentionBlock(c, norm) for _ in range(BLOCKS))
@@ -77,6 +83,6 @@ class Cadnif(nn.Module):
 
 
 def with_block(known: list[Tensor], block: Tensor) -> list[Tensor]:
-    """The order in which the released graph concatenates: newest first, the block before c1 and the shallow features."""
+    """The released graph's order of concatenation: newest first, the block before c1 and the shallow features."""
     place = max(0, len(known) - 2)
     return [*known[:place], block, *known[place:]]

@@ -80,7 +80,11 @@ def load(path: Path, *, model: str | None = None) -> nn.Module:
         raise ModelError(f"{path}: not weights of this project (its metadata name the model {about.get('model')!r})")
     if model is not None and about["model"] != model:
         raise ModelError(f"{path}: these are weights of {about['model']!r}, but {model!r} is asked for")
-    return fill(path, build(about["model"], json.loads(about.get("options", "{}"))), tensors)
+    try:
+        network = build(about["model"], json.loads(about.get("options", "{}")))
+    except (TypeError, ValueError) as error:
+        raise ModelError(f"{path}: its metadata do not say how to build {about['model']!r} ({error})") from error
+    return fill(path, network, tensors)
 
 
 def fill(path: Path, network: nn.Module, tensors: dict[str, torch.Tensor]) -> nn.Module:

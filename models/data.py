@@ -79,7 +79,7 @@ class Crops:
         first, second = self.pictures[rng.integers(len(self.pictures))]
         height, width = (max(side, self.crop) for side in first.shape)
         y, x = rng.integers(height - self.crop + 1), rng.integers(width - self.crop + 1)
-        turns, flip = rng.integers(4), rng.integers(2)
+        turns, flip = int(rng.integers(4)), int(rng.integers(2))
         planes = []
         for picture in (first, second):
             missing = [(0, max(0, self.crop - side)) for side in picture.shape]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +14,14 @@ from models import metrics
 from models.data import DataError, images_by_stem, read_luma
 
 Pair = tuple[str, Path, Path]
-Fusing = Callable[[np.ndarray, np.ndarray], np.ndarray]
+Fusing = Callable[[str, np.ndarray, np.ndarray], np.ndarray]
+"""Of (stem, first, second), luma (H, W) uint8 each: the fused luma."""
+
+SHEET_WIDTH = 320  # px of a column
 
 CONTROLS: dict[str, Fusing] = {
-    "average": lambda a, b: ((a.astype(np.uint16) + b + 1) // 2).astype(np.uint8),
-    "maximum": np.maximum,
+    "average": lambda _, a, b: ((a.astype(np.uint16) + b + 1) // 2).astype(np.uint8),
+    "maximum": lambda _, a, b: np.maximum(a, b),
 }
 
 
@@ -35,46 +38,54 @@ def find_pairs(first: Path, second: Path) -> list[Pair]:
     return [(stem, a[stem], b[stem]) for stem in a]
 
 
-def from_folder(folder: Path) -> Callable[[str], np.ndarray]:
+def from_folder(folder: Path) -> Callable[[str, np.ndarray, np.ndarray], np.ndarray]:
     """Fused images that lie ready under the names of their sources."""
     ready = images_by_stem(folder) if folder.is_dir() else {}
 
-    def read(stem: str) -> np.ndarray:
+    def read(stem: str, first: np.ndarray, second: np.ndarray) -> np.ndarray:
         if stem not in ready:
             raise DataError(f"{folder}: there is no fused image {stem!r} in it")
-        return read_luma(ready[stem])
+        fused = read_luma(ready[stem])
+        if fused.shape != first.shape:
+            raise DataError(f"{ready[stem]}: is {fused.shape}, its sources are {first.shape}")
+        return fused
 
     return read
 
 
-def evaluate(
-    pairs: Sequence[Pair], task: str, fusions: dict[str, Callable[[str, np.ndarray, np.ndarray], np.ndarray]]
-) -> dict[str, dict[str, float]]:
-    """Mean of each metric over the pairs, by fusion; Hot over all hot parts of all pairs.
+def judge(pairs: Sequence[Pair], task: str, fusions: Mapping[str, Fusing], sheet_to: Path | None) -> dict[str, Any]:
+    """Mean of each metric over the pairs, for the fusions and for the average and maximum of the sources as controls.
 
     Args:
         pairs: as found by `find_pairs`.
         task: decides which metrics there are.
-        fusions: name to a function of (stem, first, second), luma (H, W) uint8 each, that gives the fused luma.
+        fusions: by name.
+        sheet_to: a PNG to write all pictures to, a row a pair.
+
+    Returns:
+        `pairs` (their number), `names`, `task`, and `means` by fusion and metric. Hot is over all parts of all pairs.
     """
+    fusions = {**CONTROLS, **fusions}
     rows: dict[str, list[dict[str, float]]] = {name: [] for name in fusions}
     hot: dict[str, list[tuple[int, float]]] = {name: [] for name in fusions}
+    strips = []
     for stem, first, second in pairs:
         a, b = read_luma(first), read_luma(second)
         if a.shape != b.shape:
             raise DataError(f"{first} is {a.shape} and {second} is {b.shape}: a pair to be judged must have one size")
-        for name, fuse in fusions.items():
-            fused = fuse(stem, a, b)
-            if fused.shape != a.shape:
-                raise DataError(f"the fused image {stem!r} is {fused.shape}, its sources are {a.shape}")
+        pictures = {name: fuse(stem, a, b) for name, fuse in fusions.items()}
+        for name, fused in pictures.items():
             rows[name].append(metrics.evaluate_pair(a, b, fused, task))
-            if task == "infrared":
-                hot[name] += metrics.hot_parts(a, fused)
+            hot[name] += metrics.hot_parts(a, fused) if task == "infrared" else []
+        if sheet_to:
+            strips.append(strip([a, b, *pictures.values()]))
+    if sheet_to:
+        write_sheet(sheet_to, ["first", "second", *fusions], strips)
     means = {name: {key: mean(row[key] for row in found) for key in found[0]} for name, found in rows.items()}
-    for name, parts in hot.items():
-        if task == "infrared":
+    if task == "infrared":
+        for name, parts in hot.items():
             means[name]["Hot"] = metrics.hot_contrast(parts)
-    return means
+    return {"pairs": len(pairs), "task": task, "names": [stem for stem, _, _ in pairs], "means": means}
 
 
 def mean(values: Any) -> float:
@@ -92,13 +103,20 @@ def table(means: dict[str, dict[str, float]]) -> str:
     return "\n".join(lines)
 
 
-def sheet(rows: Sequence[Sequence[np.ndarray]], labels: Sequence[str], width: int = 320) -> np.ndarray:
-    """Rows of (H, W) uint8 images as one (H, W) uint8 picture, the labels of the columns on top."""
-    bar = np.zeros((24, width * len(labels)), np.uint8)
+def strip(pictures: Sequence[np.ndarray]) -> np.ndarray:
+    """(H, W) uint8 pictures of one size side by side, each SHEET_WIDTH px wide."""
+    height = max(1, round(pictures[0].shape[0] * SHEET_WIDTH / pictures[0].shape[1]))
+    return np.hstack([cv2.resize(picture, (SHEET_WIDTH, height), interpolation=cv2.INTER_AREA) for picture in pictures])
+
+
+def write_sheet(path: Path, labels: Sequence[str], strips: Sequence[np.ndarray]) -> None:
+    """One picture of all strips, with the names of the columns on top."""
+    bar = np.zeros((24, SHEET_WIDTH * len(labels)), np.uint8)
     for column, label in enumerate(labels):
-        cv2.putText(bar, label, (column * width + 6, 17), cv2.FONT_HERSHEY_SIMPLEX, 0.5, 255, 1, cv2.LINE_AA)
-    strips = [bar]
-    for row in rows:
-        height = max(1, round(row[0].shape[0] * width / row[0].shape[1]))
-        strips.append(np.hstack([cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA) for image in row]))
-    return np.vstack(strips)
+        cv2.putText(bar, label, (column * SHEET_WIDTH + 6, 17), cv2.FONT_HERSHEY_SIMPLEX, 0.5, 255, 1, cv2.LINE_AA)
+    if (
+        path.suffix.lower() != ".png"
+        or not path.parent.is_dir()
+        or not cv2.imwrite(str(path), np.vstack([bar, *strips]))
+    ):
+        raise DataError(f"{path}: cannot be written; a sheet is a .png in a folder that is there")

@@ -57,10 +57,14 @@ def structure(fused: Tensor, first: Tensor, second: Tensor) -> Tensor:
 
 
 def ssim(x: Tensor, y: Tensor) -> Tensor:
-    """Mean structural similarity of planes with a dynamic range of 2 (-1..1), in -1..1."""
+    """Mean structural similarity of planes in -1..1, in -1..1; 1 for equal ones.
+
+    It compares local means as a ratio, which only makes sense above zero: the planes are brought to 0..1 first.
+    """
+    x, y = (x + 1) / 2, (y + 1) / 2
     window = gaussian(11, 1.5).to(x)
     blur = lambda z: F.conv2d(F.conv2d(z, window[None, None, None, :]), window[None, None, :, None])  # noqa: E731
-    c1, c2 = (0.01 * 2) ** 2, (0.03 * 2) ** 2
+    c1, c2 = 0.01**2, 0.03**2
     mx, my = blur(x), blur(y)
     vx, vy, cov = blur(x * x) - mx * mx, blur(y * y) - my * my, blur(x * y) - mx * my
     return (((2 * mx * my + c1) * (2 * cov + c2)) / ((mx * mx + my * my + c1) * (vx + vy + c2))).mean()
@@ -73,8 +77,10 @@ def gaussian(size: int, sigma: float) -> Tensor:
 
 
 def correlation(fused: Tensor, first: Tensor, second: Tensor) -> Tensor:
-    """1 - half the sum of correlations of differences (SCD, Aslantas and Bendes 2015): what the fused picture has beyond
-    one source should look like the other."""
+    """1 - half the sum of correlations of differences (SCD, Aslantas and Bendes 2015).
+
+    What the fused picture has beyond one source should look like the other.
+    """
     return 1 - (pearson(fused - second, first) + pearson(fused - first, second)).mean() / 2
 
 

@@ -7,17 +7,22 @@ import hashlib
 import math
 import subprocess
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 import yaml
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import nn
 
 from models import catalog
 from models.data import Crops, find_pairs
 from models.losses import TERMS, weighted
+
+
+class ConfigError(ValueError):
+    """A training config is wrong; the message says where."""
 
 
 class TrainingConfig(BaseModel):
@@ -54,6 +59,31 @@ class TrainingConfig(BaseModel):
         return hashlib.sha256(yaml.safe_dump(shaping, sort_keys=True).encode()).hexdigest()[:16]
 
 
+def read_config(path: Path, overrides: Sequence[str] = ()) -> TrainingConfig:
+    """A training config from YAML, with `setting=value` from the command line put in.
+
+    Raises:
+        ConfigError: a `ValueError` that says in one line what is wrong.
+    """
+    try:
+        settings = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ConfigError(f"{path}: cannot be read as YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(settings, dict):
+        raise ConfigError(f"{path}: a training config is a mapping of settings")
+    for text in overrides:
+        name, equals, value = text.partition("=")
+        if not equals:
+            raise ConfigError(f"{text!r}: an override is written setting=value")
+        settings[name] = yaml.safe_load(value)
+    try:
+        return TrainingConfig.model_validate(settings)
+    except ValidationError as error:
+        mistake = error.errors(include_url=False)[0]
+        where = ".".join(str(part) for part in mistake["loc"]) or "settings"
+        raise ConfigError(f"{path}: {where}: {mistake['msg']}") from error
+
+
 class Trainer:
     """A run in progress: the network, its optimiser, the data and the step reached."""
 
@@ -74,7 +104,10 @@ class Trainer:
         """Go on from the checkpoint, if there is one of this very config."""
         if not self.checkpoint.exists():
             return
-        state = torch.load(self.checkpoint, map_location=self.device, weights_only=True)
+        try:
+            state = torch.load(self.checkpoint, map_location=self.device, weights_only=True)
+        except Exception as error:  # what torch raises for a damaged file is of many kinds
+            raise catalog.ModelError(f"{self.checkpoint}: cannot be read; give --restart to begin anew") from error
         if state["config"] != self.config.digest():
             raise catalog.ModelError(
                 f"{self.checkpoint}: of another config; give --restart to begin anew, or another 'run' folder"
@@ -182,7 +215,7 @@ class Log:
         return f"step {step}/{self.steps}  {parts}  {seconds:.2f} s/step  {left} left"
 
 
-def train(config: TrainingConfig, *, device: str, restart: bool = False, say: Any = print) -> Path:
+def train(config: TrainingConfig, *, device: str, restart: bool = False, say: Callable[[str], None] = print) -> Path:
     """Train from the start or from the last checkpoint to the end.
 
     Returns:
