@@ -16,6 +16,7 @@ from typing import Any, NoReturn
 from tqdm import tqdm
 
 import nodes
+from nodes import shorthand
 from pipeline import config
 from pipeline.errors import INTERRUPTED, ConfigError, OutputError, SourceError, StreamfuseError
 from pipeline.pipeline import Pipeline
@@ -29,8 +30,6 @@ the main job, a pipeline from a config:
 
 exit codes: 0 done, 2 config or usage, 3 source, 4 device, 5 output, 6 frames lost in recorded mode, 130 interrupted
 """
-COMMANDS = ("run", "fuse", "check", "train", "eval", "bench")
-VIDEO_SUFFIXES = {".mp4", ".mov", ".mkv"}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -67,8 +66,10 @@ def make_parser() -> argparse.ArgumentParser:
     run.add_argument("--json", metavar="FILE", help="write the summary as JSON; - for standard output")
 
     fuse = add(commands, "fuse", do_fuse, "fuse two images, two folders of images, or two videos")
-    fuse.add_argument("first", metavar="A", help="the first input of the task: infrared, under, near or mri")
-    fuse.add_argument("second", metavar="B", help="the second: visible (gives size and colour), over, far or other")
+    fuse.add_argument("first", type=Path, metavar="A", help="the first input of the task: infrared, under, near or mri")
+    fuse.add_argument(
+        "second", type=Path, metavar="B", help="the second: visible (gives size and colour), over, far or other"
+    )
     fuse.add_argument("-o", "--output", type=Path, required=True, metavar="OUT", help="image, folder or video to write")
     add_network_options(fuse)
     fuse.add_argument("--fps", type=float, default=25.0, help="images a second of folders, for video output")
@@ -133,7 +134,7 @@ def do_run(options: argparse.Namespace) -> int:
 def do_check(options: argparse.Namespace) -> int:
     tree = config.read(options.config)
     config.override(tree, options.overrides)
-    refuse_clashes(tree)
+    shorthand.refuse_clashes(tree)
     pipeline = config.build(tree, nodes.TYPES)
     pipeline.check()
     print(f"{options.config}: ready to run, {pipeline.mode} mode, nodes: {', '.join(pipeline.steps)}")
@@ -141,98 +142,23 @@ def do_check(options: argparse.Namespace) -> int:
 
 
 def do_fuse(options: argparse.Namespace) -> int:
-    first, second = options.first, options.second
-    kinds = {path: kind_of(Path(path)) for path in (first, second)}
-    if len(set(kinds.values())) > 1:
-        raise ConfigError(f"{first} is {kinds[first]}, {second} is {kinds[second]}: both must be of one kind")
-    kind = kinds[first]
-    if kind == "a folder":
-        check_same_names(Path(first), Path(second))
-    task_inputs = {"infrared": ("infrared", "visible"), "exposure": ("under", "over")}
-    task_inputs |= {"focus": ("near", "far"), "medical": ("mri", "other")}
-    names = task_inputs[options.task]
-    settings = {
-        key: getattr(options, key) for key in ("task", "model", "weights", "device", "precision", "max_skew_ms")
-    }
-    tree: dict[str, dict[str, Any]] = {
-        name: {"type": "capture.video", "path": path, "fps": options.fps}
-        for name, path in zip(names, (first, second), strict=True)
-    }
-    tree["fuse"] = {"type": "fusion.fuse", "inputs": {name: name for name in names}, **settings}
-    tree["output"] = {"inputs": "fuse", "path": str(options.output), **output_for(kind, options)}
+    keys = ("task", "model", "weights", "device", "precision", "max_skew_ms")
+    settings = {key: getattr(options, key) for key in keys}
+    tree = shorthand.tree(options.first, options.second, options.output, settings, fps=options.fps, codec=options.codec)
     return run_pipeline(tree, options.json)
-
-
-def kind_of(path: Path) -> str:
-    from nodes.pictures import IMAGE_SUFFIXES
-
-    if path.is_dir():
-        return "a folder"
-    if not path.exists():
-        raise SourceError(f"{path}: there is no such file or folder")
-    return "an image" if path.suffix.lower() in IMAGE_SUFFIXES else "a video"
-
-
-def output_for(kind: str, options: argparse.Namespace) -> dict[str, Any]:
-    """Type of the output node, by what goes in and by the name of what shall come out."""
-    from nodes.pictures import IMAGE_SUFFIXES
-
-    suffix = options.output.suffix.lower()
-    if kind == "an image":
-        if suffix not in IMAGE_SUFFIXES:
-            legal = ", ".join(sorted(IMAGE_SUFFIXES))
-            raise ConfigError(f"-o {options.output}: two images become an image; legal are {legal}")
-        return {"type": "output.images"}
-    if suffix in VIDEO_SUFFIXES:
-        return {"type": "output.video", "codec": options.codec}
-    if suffix and not options.output.is_dir():
-        legal = ", ".join(sorted(VIDEO_SUFFIXES))
-        raise ConfigError(
-            f"-o {options.output}: {suffix} is no video we write; legal are {legal}, or a folder for images"
-        )
-    return {"type": "output.images"}
-
-
-def check_same_names(first: Path, second: Path) -> None:
-    """Two folders pair by the names of their images."""
-    from nodes.pictures import IMAGE_SUFFIXES
-
-    a, b = ({p.stem for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES} for folder in (first, second))
-    if a != b:
-        parts = [
-            f"{len(only)} names only in {folder} (the first is {min(only)!r})"
-            for folder, only in ((first, a - b), (second, b - a))
-            if only
-        ]
-        raise SourceError(f"the folders do not pair: {', '.join(parts)}; both need the same names")
-
-
-def refuse_clashes(tree: dict[str, dict[str, Any]]) -> None:
-    """No output may be written over an input or over another output."""
-    taken: dict[Path, str] = {}
-    for name, settings in sorted(tree.items(), key=lambda item: str(item[1].get("type")).startswith("output")):
-        if not isinstance(settings.get("path"), str):
-            continue
-        path = Path(settings["path"]).resolve()
-        output = str(settings.get("type")).startswith("output.")
-        if output and path in taken:
-            raise ConfigError(
-                f"Node {name!r} would write over {settings['path']!r}, which node {taken[path]!r} uses too"
-            )
-        taken[path] = name
 
 
 def run_pipeline(tree: dict[str, dict[str, Any]], json_to: str | None) -> int:
     """Run the nodes of a tree to their end; one summary, also after a failure."""
-    refuse_clashes(tree)
+    shorthand.refuse_clashes(tree)
     pipeline = config.build(tree, nodes.TYPES)
     interrupted = end_on_signals(pipeline)
     try:
         with Progress(pipeline) as progress:
             summary = pipeline.run(progress.show)
     except StreamfuseError as error:
-        if (summary := getattr(error, "summary", None)) is not None:
-            tell(summary, json_to)
+        if (so_far := getattr(error, "summary", None)) is not None:
+            tell(so_far, json_to)
         print(f"error: {error}", file=sys.stderr)
         leave_if_stuck(pipeline, error.exit_code)
         return error.exit_code
@@ -309,79 +235,36 @@ def write_json(figures: Any, to: str | None) -> None:
 
 
 def do_train(options: argparse.Namespace) -> int:
-    import pydantic
-
     from models import training
     from nodes.fusion.network import find_device
 
-    settings = read_settings(options.config, options.overrides)
     try:
-        wanted = training.TrainingConfig.model_validate(settings)
-    except pydantic.ValidationError as error:
-        raise ConfigError(f"{options.config}: {config.first_mistake(error)}") from error
-    device = find_device(options.device)
-    try:
-        path = training.train(wanted, device=device.type, restart=options.restart, say=log.info)
+        wanted = training.read_config(options.config, options.overrides)
+        device = find_device(options.device)
+        print(training.train(wanted, device=device.type, restart=options.restart, say=log.info))
     except ValueError as error:
         raise ConfigError(str(error)) from error
-    print(path)
     return 0
 
 
-def read_settings(path: Path, overrides: Sequence[str]) -> dict[str, Any]:
-    """A training config with `setting=value` put in."""
-    import yaml
-
-    try:
-        settings = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ConfigError(f"{path}: cannot be read as YAML: {str(error).splitlines()[0]}") from error
-    if not isinstance(settings, dict):
-        raise ConfigError(f"{path}: a training config is a mapping of settings")
-    for text in overrides:
-        name, equals, value = text.partition("=")
-        if not equals:
-            raise ConfigError(f"{text!r}: an override is written setting=value")
-        settings[name] = yaml.safe_load(value)
-    return settings
-
-
 def do_eval(options: argparse.Namespace) -> int:
-    import cv2
-
     from models import evaluation
-    from models.data import read_luma
     from nodes.fusion.network import Network
 
     try:
         pairs = evaluation.find_pairs(options.first, options.second)
         if options.fused:
-            ready = evaluation.from_folder(options.fused)
-            name, fuse = str(options.fused), lambda stem, a, b: ready(stem)
+            fusions = {str(options.fused): evaluation.from_folder(options.fused)}
         else:
             network = Network(options.model, options.task, options.weights, options.device, options.precision)
-            name = f"{options.model} {network.precision}"
-            fuse = lambda stem, a, b: network.fuse(a, b, ("full", "full"), "full")  # noqa: E731
-        controls = {key: (lambda stem, a, b, do=do: do(a, b)) for key, do in evaluation.CONTROLS.items()}
-        fusions = {**controls, name: fuse}
-        means = evaluation.evaluate(pairs, options.task, fusions)
+            fusions = {f"{options.model} {network.precision}": network.fuse_full_range}
+        result = evaluation.judge(pairs, options.task, fusions, options.sheet)
     except ValueError as error:
         raise SourceError(str(error)) from error
-    log.info(
-        "%d pairs, %s ... %s, from %s and %s", len(pairs), pairs[0][0], pairs[-1][0], options.first, options.second
-    )
+    log.info("%d pairs, %s to %s, of %s and %s", len(pairs), pairs[0][0], pairs[-1][0], options.first, options.second)
     if options.json != "-":
-        print(evaluation.table(means))
-    write_json(
-        {"pairs": len(pairs), "task": options.task, "names": [p[0] for p in pairs], "means": means}, options.json
-    )
-    if options.sheet:
-        rows = []
-        for stem, first, second in pairs:
-            a, b = read_luma(first), read_luma(second)
-            rows.append([a, b, *(fuse(stem, a, b) for fuse in fusions.values())])
-        if not cv2.imwrite(str(options.sheet), evaluation.sheet(rows, ["first", "second", *fusions])):
-            raise OutputError(f"{options.sheet}: cannot be written")
+        print(evaluation.table(result["means"]))
+    write_json(result, options.json)
     return 0
 
 

@@ -9,21 +9,34 @@ from typing import Any
 import av
 import cv2
 import numpy as np
+from av.video.reformatter import Interpolation
 
 from pipeline.errors import OutputError
-from pipeline.frame import MATRIX_CODES, ColorMatrix, ColorRange, Frame, PixelFormat
+from pipeline.frame import MATRIX_CODES, ColorMatrix, ColorRange, Frame, PixelFormat, half
 
 AV_FORMATS: dict[PixelFormat, str] = {"gray8": "gray", "gray16": "gray16le", "yuv420p": "yuv420p", "bgr24": "bgr24"}
 IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"}
 LIMITED, FULL = 1, 2  # AVCOL_RANGE_MPEG and _JPEG
-MATRICES: dict[int, ColorMatrix] = {1: "bt709", 5: "bt601", 6: "bt601", 9: "bt2020", 10: "bt2020"}  # H.273 table 4
+# H.273 table 4. FCC (4) is BT.601 to the second decimal, SMPTE 240M (7) nearly BT.709; no frame of ours tells them apart.
+MATRICES: dict[int, ColorMatrix] = {
+    **{1: "bt709", 7: "bt709"},
+    **{4: "bt601", 5: "bt601", 6: "bt601"},
+    **{9: "bt2020", 10: "bt2020"},
+}
+DEEP_GRAY = {f"gray{bits}{order}" for bits in (9, 10, 12, 14, 16) for order in ("le", "be")}
+# swscale's short cuts from YUV to RGB are off by up to 3 levels in 255, this way by half of one.
+EXACT = Interpolation.BILINEAR | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT
+
+cv2.setLogLevel(0)  # what OpenCV says of a bad file on several lines, we say in one
 
 
 def color_range_of(picture: av.VideoFrame) -> ColorRange:
     """The range a decoder reports; where it says nothing, as everybody assumes: YUV limited, gray and RGB full."""
     name = picture.format.name
-    if picture.color_range == FULL or name.startswith(("yuvj", "gray", "mono", "ya", "pal")) or picture.format.is_rgb:
-        return "full" if not (name.startswith("gray") and picture.color_range == LIMITED) else "limited"
+    if name.startswith(("gray", "ya")):
+        return "limited" if picture.color_range == LIMITED else "full"
+    if picture.color_range == FULL or name.startswith(("yuvj", "mono", "pal")) or picture.format.is_rgb:
+        return "full"
     return "limited"
 
 
@@ -43,33 +56,33 @@ def pixel_format_of(picture: av.VideoFrame) -> PixelFormat:
 
 
 def array_of(picture: av.VideoFrame, pixel_format: PixelFormat) -> np.ndarray:
-    """The pixels of a decoded picture as a frame's data, copied once; converted only where the format differs.
+    """The pixels of a decoded picture as a frame's data, in memory of its own; converted only where the format differs.
 
     Range and matrix stay as they are. Gray of 9 to 16 bits keeps its numbers, whatever their scale.
     """
-    wanted = AV_FORMATS[pixel_format]
-    name = picture.format.name
-    same = name == wanted or (name == "yuvj420p" and wanted == "yuv420p")
-    deep_gray = wanted == "gray16le" and name.startswith("gray") and name.endswith("le") and "f" not in name
-    if not (same or deep_gray):
-        full = color_range_of(picture) == "full"
-        side = FULL if full else LIMITED
+    wanted, name = AV_FORMATS[pixel_format], picture.format.name
+    same = name == wanted or (name == "yuvj420p" and wanted == "yuv420p") or (wanted == "gray16le" and name in DEEP_GRAY)
+    if not same:
+        side = FULL if color_range_of(picture) == "full" else LIMITED
         picture = picture.reformat(format=wanted, src_color_range=side, dst_color_range=side)
     planes = [plane_of(plane, picture, index) for index, plane in enumerate(picture.planes)]
     if pixel_format == "yuv420p":
         return np.concatenate([plane.reshape(-1) for plane in planes])
-    return planes[0].reshape(picture.height, picture.width, 3) if pixel_format == "bgr24" else planes[0].copy()
+    pixels = planes[0].astype(np.uint16 if pixel_format == "gray16" else np.uint8)  # a copy, in the host's byte order
+    return pixels.reshape(picture.height, picture.width, 3) if pixel_format == "bgr24" else pixels
 
 
 def plane_of(plane: Any, picture: av.VideoFrame, index: int) -> np.ndarray:
     """A plane as (rows, values) without the padding at the end of each line, a view where possible."""
-    dtype = np.dtype("<u2") if picture.format.name.endswith("le") else np.dtype(np.uint8)
-    # PyAV rounds the size of chroma planes down in places, the codec rounds up: count from the picture.
+    name = picture.format.name
+    dtype = np.dtype("<u2" if name.endswith("le") else ">u2" if name.endswith("be") else np.uint8)
     rows, columns = picture.height, picture.width
-    if index and picture.format.name.startswith("yuv"):
-        rows, columns = (rows + 1) // 2, (columns + 1) // 2
-    values = columns * (3 if picture.format.name == "bgr24" else 1)
-    lines = np.frombuffer(plane, dtype).reshape(-1, plane.line_size // dtype.itemsize)
+    if index and name.startswith("yuv"):
+        rows, columns = half(rows), half(columns)
+    values = columns * (3 if name == "bgr24" else 1)
+    lines = np.frombuffer(plane, dtype).reshape(-1, abs(plane.line_size) // dtype.itemsize)
+    if plane.line_size < 0:  # stored from the bottom up
+        lines = lines[::-1]
     return lines[:rows, :values]
 
 
@@ -84,14 +97,15 @@ def picture_of(frame: Frame, pad_to_even: bool = False) -> av.VideoFrame:
     if pad_to_even:
         width, height = width + width % 2, height + height % 2
     picture = av.VideoFrame(width, height, AV_FORMATS[frame.pixel_format])
+    step = 3 if frame.pixel_format == "bgr24" else 1  # values a pixel
     for index, (plane, source) in enumerate(zip(picture.planes, frame.planes, strict=True)):
         target = plane_of(plane, picture, index)
-        target.flags.writeable = True
         lines = source.reshape(source.shape[0], -1)
-        step = 3 if frame.pixel_format == "bgr24" else 1
-        target[: lines.shape[0], : lines.shape[1]] = lines
-        target[: lines.shape[0], lines.shape[1] :] = lines[:, -step:]
-        target[lines.shape[0] :] = target[lines.shape[0] - 1]
+        rows, values = lines.shape
+        target[:rows, :values] = lines
+        if target.shape[1] > values:
+            target[:rows, values:] = lines[:, -step:]
+        target[rows:] = target[rows - 1]
     picture.color_range = FULL if frame.color_range == "full" else LIMITED
     if frame.pixel_format == "yuv420p":
         picture.colorspace = MATRIX_CODES[frame.color_matrix]
@@ -99,40 +113,45 @@ def picture_of(frame: Frame, pad_to_even: bool = False) -> av.VideoFrame:
 
 
 def image_of(frame: Frame) -> np.ndarray:
-    """A frame as OpenCV writes and shows images: (H, W) uint8 or uint16, or (H, W, 3) uint8 BGR, full range."""
+    """A frame as OpenCV writes and shows images: (H, W) uint8 or uint16, or (H, W, 3) uint8 BGR, full range.
+
+    Counts of 16 bits stay as they are.
+    """
     if frame.pixel_format == "yuv420p":
-        picture = picture_of(frame).reformat(
-            format="bgr24",
-            src_colorspace=MATRIX_CODES[frame.color_matrix],
-            src_color_range=FULL if frame.color_range == "full" else LIMITED,
-            dst_color_range=FULL,
-        )
-        return array_of(picture, "bgr24")
+        side = FULL if frame.color_range == "full" else LIMITED
+        picture = picture_of(frame)  # which carries the matrix
+        rgb = picture.reformat(format="bgr24", src_color_range=side, dst_color_range=FULL, interpolation=EXACT)
+        return array_of(rgb, "bgr24")
     if frame.pixel_format == "gray8" and frame.color_range == "limited":
         stretched = (frame.data.astype(np.float32) - 16) * (255 / 219)
         return np.clip(np.rint(stretched), 0, 255).astype(np.uint8)
     return frame.data
 
 
-def read_image(path: Any) -> tuple[np.ndarray, bool]:
+def read_image(path: Path) -> tuple[np.ndarray, bool]:
     """An image file as (H, W) uint8 or uint16 or (H, W, 3) uint8 BGR, and whether it had an alpha channel (left out).
 
     Raises:
-        ValueError: not an image, or pixels that are neither 8 nor 16 bits.
+        ValueError: not to be read, not an image, or pixels that are neither 8 nor 16 bits.
     """
-    # JPEG has no alpha but may say which way is up, which only the reading of colour heeds.
-    jpeg = str(path).lower().endswith((".jpg", ".jpeg"))
-    image = cv2.imread(str(path), cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH if jpeg else cv2.IMREAD_UNCHANGED)
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise ValueError(f"cannot be read: {reason(error)}") from error
+    # JPEG has no alpha but may say which way is up, which only the reading without alpha heeds.
+    flags = cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH if data.startswith(b"\xff\xd8") else cv2.IMREAD_UNCHANGED
+    try:
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+    except cv2.error:  # empty, or more pixels than OpenCV takes
+        image = None
     if image is None:
         raise ValueError("not an image that can be read, or cut short")
     if image.dtype not in (np.uint8, np.uint16):
-        raise ValueError(f"pixels are {image.dtype}; legal are 8 and 16 bits")
-    channels = 1 if image.ndim == 2 else image.shape[2]
-    alpha = channels in (2, 4)
-    if channels == 2:
-        image = image[:, :, 0]
-    elif channels == 4:
-        image = image[:, :, :3]
+        raise ValueError(f"pixels are {image.dtype}; legal are uint8 and uint16, so convert it first")
+    alpha = image.ndim == 3 and image.shape[2] in (2, 4)
+    if alpha:
+        gray = image.shape[2] == 2 or (data.startswith(b"\x89PNG") and data[25] == 4)  # OpenCV makes colour of it
+        image = image[:, :, 0] if gray else image[:, :, :3]
     if image.ndim == 3 and image.dtype == np.uint16:
         image = (image // 257).astype(np.uint8)  # colour is worked on in 8 bits
     return np.ascontiguousarray(image), alpha
@@ -145,15 +164,20 @@ def check_target(path: Path) -> None:
         OutputError: the folder is missing or not to be written to.
     """
     folder = path.parent
-    if not folder.is_dir():
-        raise OutputError(f"{path}: there is no folder {str(folder)!r}; make it first, or write elsewhere")
-    if path.is_dir():
-        raise OutputError(f"{path}: is a folder; give the name of a file")
-    if not os.access(folder, os.W_OK) or (path.exists() and not os.access(path, os.W_OK)):
-        raise OutputError(f"{path}: no permission to write here")
+    try:
+        if not folder.is_dir():
+            raise OutputError(f"{path}: there is no folder {str(folder)!r}; make it first, or write elsewhere")
+        if path.is_dir():
+            raise OutputError(f"{path}: is a folder; give the name of a file")
+        taken = path.exists()
+    except OSError as error:  # a name too long, or a folder that may not be looked into
+        raise OutputError(f"{path}: cannot be written: {reason(error)}") from error
+    if not os.access(folder, os.W_OK) or (taken and not os.access(path, os.W_OK)):
+        raise OutputError(f"{path}: no permission to write here; write elsewhere, or change the permissions")
 
 
 def reason(error: Exception) -> str:
+    """Why it failed, in the system's words."""
     return str(getattr(error, "strerror", None) or error)
 
 
@@ -165,8 +189,11 @@ def write_whole(path: Path, data: bytes) -> None:
     """
     part = path.with_name(f".{path.name}.part")
     try:
-        part.write_bytes(data)
-        part.replace(path)
+        try:
+            part.write_bytes(data)
+            part.replace(path)
+        except OSError:
+            part.unlink(missing_ok=True)
+            raise
     except OSError as error:
-        part.unlink(missing_ok=True)
-        raise OutputError(f"{path}: cannot be written: {error.strerror}") from error
+        raise OutputError(f"{path}: cannot be written: {reason(error)}") from error

@@ -108,9 +108,9 @@ class Channel:
             return self._capacity
 
     def drops(self) -> dict[tuple[str, str], int]:
-        """Drops by input and reason, as they are at one moment."""
+        """Drops by input and reason, sorted, as they are at one moment."""
         with self._changed:
-            return dict(self.dropped)
+            return dict(sorted(self.dropped.items()))
 
     def balance(self, name: str) -> int:
         """Frames of an input that arrived and are neither delivered nor dropped: in the end 0, or we lost count."""

@@ -59,8 +59,10 @@ def read(path: Path) -> dict[str, dict[str, Any]]:
 
 def kind(value: Any) -> str:
     """What a value of YAML is, in its words."""
-    names = {dict: "a mapping", list: "a list", type(None): "nothing", str: "text"}
-    return names.get(type(value), f"{value!r}")
+    if value is None or value == {} or value == []:
+        return "nothing"
+    words: dict[type, str] = {dict: "a mapping", list: "a list", str: "text"}
+    return words.get(type(value), repr(value))
 
 
 def override(tree: dict[str, dict[str, Any]], assignments: Sequence[str]) -> None:
@@ -112,7 +114,7 @@ def make_node(name: str, settings: Mapping[str, Any], types: NodeTypes) -> Node:
     known = setting_names(cls)
     for key in given:
         if key not in known:
-            raise ConfigError(f"{where} has no setting {key!r}.{did_you_mean(str(key), known)}")
+            raise ConfigError(f"{where} has no setting {key!r}.{did_you_mean(str(key), known) or ' It has none.'}")
     try:
         values = settings_model(cls).model_validate(given)
         return cls(**{key: getattr(values, key) for key in known})

@@ -108,7 +108,9 @@ def lines(figures: dict[str, Any]) -> list[str]:
         f"{figures['model']} {width}x{height} {figures['precision']} on {figures['device']}, "
         f"{figures['threads']} threads, torch {figures['torch']}, {figures['frames']} pairs one at a time"
     )
-    rows = [f"{stage:<12} {ms['p50']:9.1f} {ms['p95']:9.1f} {ms['p99']:9.1f}" for stage, ms in figures["latency_ms"].items()]
+    rows = [
+        f"{stage:<12} {ms['p50']:9.1f} {ms['p95']:9.1f} {ms['p99']:9.1f}" for stage, ms in figures["latency_ms"].items()
+    ]
     return [
         head,
         f"{'ms':<12} {'p50':>9} {'p95':>9} {'p99':>9}",

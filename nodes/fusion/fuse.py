@@ -12,29 +12,23 @@ from pydantic import Field
 
 from nodes.fusion.network import Device, Network, Precision
 from nodes.fusion.thermal import LinearGain
+from nodes.tasks import INPUTS
 from pipeline.errors import ConfigError, SourceError, did_you_mean
 from pipeline.frame import ColorRange, Frame, Fusion
 from pipeline.node import Node
 
 log = logging.getLogger("streamfuse")
 
-# The last input of a task gives the fused frame its size, its colour and its timestamps.
-INPUTS = {
-    "infrared": ("infrared", "visible"),
-    "exposure": ("under", "over"),
-    "focus": ("near", "far"),
-    "medical": ("mri", "other"),
-}
-
 
 class Fuse(Node):
     """Fuse the luma of two streams with a network; chroma is kept from the stream that has the colour.
 
-    Every input may be gray8, gray16 (brought to 8 bits by a slow automatic gain), yuv420p or bgr24, of any size: the first
-    is brought to the size of the second (infrared to that of the visible frame).
+    Every input may be gray8, gray16 (brought to 8 bits by a slow automatic gain), yuv420p or bgr24, of any size: the
+    first is brought to the size of the second (infrared to that of the visible frame).
 
     Args:
-        task: "infrared" (inputs infrared, visible), "exposure" (under, over), "focus" (near, far) or "medical" (mri, other).
+        task: "infrared" (inputs infrared, visible), "exposure" (under, over), "focus" (near, far), "medical" (mri,
+            other).
         model: name of the network.
         weights: a safetensors file instead of the weights that come with the project.
         device: "auto" takes CUDA where it is, else the CPU.
@@ -75,7 +69,7 @@ class Fuse(Node):
 
     def process(self, **frames: Frame) -> Frame:
         assert self._network is not None
-        first, second, reference = frames[self.first], frames[self.second], frames[self.reference]
+        first, second, reference = frames[self.first], frames[self.second], frames[self.reference or self.second]
         self._check_names(first, second)
         planes = [self._luma(name, frames[name]) for name in (self.first, self.second)]
         height, width = planes[1][0].shape
@@ -111,8 +105,8 @@ class Fuse(Node):
         """Frames of two folders belong together by name; a missing file must not shift all that follow."""
         if first.name != second.name and first.name is not None and second.name is not None:
             raise SourceError(
-                f"{self.name}: the folders do not pair: image {first.sequence + 1} is {first.name!r} for {self.first} and "
-                f"{second.name!r} for {self.second}; both folders need the same names"
+                f"{self.name}: the folders do not pair: image {first.sequence + 1} is {first.name!r} for {self.first} "
+                f"and {second.name!r} for {self.second}; both folders need the same names"
             )
 
     def _luma(self, name: str, frame: Frame) -> tuple[np.ndarray, ColorRange]:
@@ -130,8 +124,8 @@ class Fuse(Node):
         if abs(columns * height / (rows * width) - 1) > 0.02 and "shape" not in self._warned:
             self._warned.add("shape")
             log.warning(
-                "%s: %s is %dx%d and %s %dx%d, of another shape: it is stretched, and will not lie right unless both see "
-                "the same field",
+                "%s: %s is %dx%d and %s %dx%d, of another shape: it is stretched, and will not lie right unless both "
+                "see the same field",
                 *(self.name, self.first, columns, rows, self.second, width, height),
             )
         shrinks = width < columns or height < rows

@@ -77,11 +77,14 @@ class Network:
         """(H, W) uint8 planes of the given ranges to a fused (H, W) uint8 plane of range `out`."""
         return self.download(self.compute(self.upload(first, ranges[0]), self.upload(second, ranges[1])), out)
 
+    def fuse_full_range(self, _: str, first: np.ndarray, second: np.ndarray) -> np.ndarray:
+        """`fuse` for still images, whose luma is full range, in the form that `models.evaluation` wants."""
+        return self.fuse(first, second, ("full", "full"), "full")
+
     def upload(self, plane: np.ndarray, color_range: ColorRange) -> torch.Tensor:
         """(H, W) uint8 to (1, 1, H, W) on the device in its precision, -1..1."""
         black, span = SCALES[color_range]
-        # Planes of frames are read-only, which torch warns of; nothing here writes to them.
-        plane = plane if plane.flags.writeable else plane.view()
+        # A copy, since torch warns of planes that are read-only; it is small beside what follows.
         values = torch.from_numpy(np.array(plane)).to(self.device, torch.float32)
         scaled = values.sub_(black).mul_(2 / span).sub_(1)
         return scaled.to(self.dtype)[None, None].contiguous(memory_format=torch.channels_last)

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import cv2
 
-from nodes.pictures import IMAGE_SUFFIXES, check_target, image_of, write_whole
+from nodes.pictures import IMAGE_SUFFIXES, check_target, image_of, reason, write_whole
 from pipeline.errors import ConfigError, OutputError
 from pipeline.frame import Frame
 from pipeline.node import Node
@@ -27,35 +27,58 @@ class ImagesOutput(Node):
         if not 1 <= quality <= 100:
             raise ConfigError(f"setting 'quality' is {quality}; legal is 1 to 100")
         self.path, self.suffix, self.quality = path, f".{format}", quality
-        self.single = path.suffix.lower() in IMAGE_SUFFIXES and not path.is_dir()
+        self.single = path.suffix.lower() in IMAGE_SUFFIXES
         self._written = 0
 
     def open(self, sizes: dict[str, tuple[int, int] | None]) -> None:
-        check_target(self.path / "a file" if self.path.is_dir() else self.path)
+        try:
+            folder = self.path.is_dir()
+            other = self.path.exists() and not folder
+        except OSError as error:  # a name too long, or a folder that may not be looked into
+            raise OutputError(f"{self.path}: cannot be written: {reason(error)}") from error
+        self.single = self.single and not folder
+        if other and not self.single:
+            legal = ", ".join(sorted(IMAGE_SUFFIXES))
+            raise OutputError(f"{self.path}: is a file; give a folder, or the name of an image ({legal})")
+        check_target(self.path / "image" if folder else self.path)
 
     def process(self, frame: Frame) -> None:
         if self.single and self._written:
             raise OutputError(f"{self.path}: holds one image, and a second frame came; give a folder")
-        if not self.single:
-            self.path.mkdir(exist_ok=True)
-        path = self.path if self.single else self.path / f"{frame.name or f'{frame.sequence:06d}'}{self.suffix}"
-        write_image(path, frame, self.quality)
+        write_image(self.path if self.single else self._path_in_folder(frame), frame, self.quality)
         self._written += 1
 
     def report(self) -> dict[str, Any]:
         return {"path": str(self.path)} if self._written else {}
 
+    def _path_in_folder(self, frame: Frame) -> Path:
+        try:
+            self.path.mkdir(exist_ok=True)
+        except OSError as error:
+            raise OutputError(f"{self.path}: the folder cannot be made: {reason(error)}") from error
+        name = frame.name or f"{frame.sequence:06d}"
+        return self.path / f"{name.replace('/', '_')}{self.suffix}"  # a name may come from afar: never out of the folder
+
 
 def write_image(path: Path, frame: Frame, quality: int) -> None:
     """Encode as the suffix says, and write.
+
+    Args:
+        path: ends in one of IMAGE_SUFFIXES.
+        frame: of any format; 16 bits need .png or .tiff.
+        quality: of JPEG, 1..100.
 
     Raises:
         OutputError: it cannot be written, or the format cannot hold it.
     """
     image, suffix = image_of(frame), path.suffix.lower()
     if image.dtype.itemsize == 2 and suffix not in (".png", ".tif", ".tiff"):
-        raise OutputError(f"{path}: {suffix} cannot hold 16 bits; write .png or .tiff")
-    ok, data = cv2.imencode(suffix, image, [cv2.IMWRITE_JPEG_QUALITY, quality])
+        raise OutputError(f"{path}: {suffix} cannot hold 16 bits; write png or tiff")
+    try:
+        ok, data = cv2.imencode(suffix, image, [cv2.IMWRITE_JPEG_QUALITY, quality])
+    except cv2.error:
+        ok = False
     if not ok:
-        raise OutputError(f"{path}: OpenCV cannot write {suffix} here")
+        width, height = frame.size
+        raise OutputError(f"{path}: {width}x{height} cannot be written as {suffix}; write png or tiff")
     write_whole(path, data.tobytes())

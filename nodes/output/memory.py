@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from collections import deque
+from typing import Annotated
+
+from pydantic import Field
 
 from pipeline.frame import Frame
 from pipeline.node import Node
@@ -15,7 +18,7 @@ class MemoryOutput(Node):
         keep: how many, None for all.
     """
 
-    def __init__(self, keep: int | None = None) -> None:
+    def __init__(self, keep: Annotated[int, Field(ge=1)] | None = None) -> None:
         self.frames: deque[Frame] = deque(maxlen=keep)
 
     def process(self, frame: Frame) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from fractions import Fraction
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -11,15 +12,16 @@ from typing import Annotated, Any, Literal
 import av
 from pydantic import Field
 
-from nodes.pictures import check_target, picture_of, reason
+from nodes.pictures import FULL, LIMITED, check_target, picture_of, reason
 from pipeline.errors import ConfigError, OutputError
 from pipeline.frame import MATRIX_CODES, Frame
 from pipeline.node import Node
 
 log = logging.getLogger("streamfuse")
 
-TIME_BASE = Fraction(1, 90_000)  # exact for 24, 25, 30, 50, 60 and 30000/1001 frames a second
 SUFFIXES = {"h264": (".mp4", ".mov", ".mkv"), "ffv1": (".mkv",)}
+MP4_CLOCK = Fraction(1, 90_000)  # exact for 24, 25, 30, 50, 60 and 30000/1001 frames a second
+CLOCKS = {".mp4": MP4_CLOCK, ".mov": MP4_CLOCK, ".mkv": Fraction(1, 1000)}  # Matroska counts milliseconds
 # A fragment a second while writing, an ordinary indexed file once closed; the index written
 # late (delay_moov) is what keeps a start later than zero.
 FRAGMENTED = {"movflags": "hybrid_fragmented+default_base_moof+delay_moov", "flush_packets": "1"}
@@ -38,13 +40,17 @@ PIXEL_FORMATS = {
     ("ffv1", "yuv420p"): "yuv420p",
     ("ffv1", "bgr24"): "bgr0",
 }
+SPACES = {"bt601": "ITU601", "bt709": "ITU709", "bt2020": "BT2020"}  # swscale's names
+MOST_FRAMES_A_FRAGMENT = 120  # whatever rate a file of few frames claims to have
+FAILURES = (av.FFmpegError, OSError)
 
 
 class VideoOutput(Node):
     """Write frames to a video file, with their timestamps, range and matrix.
 
     The file is created with the first frame, under its final name, and plays from then on, also if the process is
-    killed: all but about the last two seconds are there. When the run fails it is renamed, so that what has the final name is whole.
+    killed: all but about the last two seconds are there. When the run fails it is renamed to `*.partial.*`, so that what
+    has the final name is whole.
 
     Args:
         path: .mp4, .mov or .mkv. MKV keeps times to the millisecond, the others to 1/90000 s.
@@ -65,11 +71,13 @@ class VideoOutput(Node):
         if path.suffix.lower() not in SUFFIXES[self.codec]:
             legal = " or ".join(SUFFIXES[self.codec])
             raise ConfigError(f"setting 'path' is {str(path)!r}: {self.codec} goes into {legal}")
+        self.clock = CLOCKS[path.suffix.lower()]
         self._container: Any = None
         self._stream: Any = None
         self._first: Frame | None = None
         self._last_pts = -1
-        self._written = 0
+        self._shift = 0
+        self._result: Path | None = None
 
     def open(self, sizes: dict[str, tuple[int, int] | None]) -> None:
         check_target(self.path)
@@ -77,45 +85,42 @@ class VideoOutput(Node):
     def process(self, frame: Frame) -> None:
         if self._first is None:
             self._start(frame)
-        assert self._first is not None
-        if (frame.size, frame.pixel_format) != (self._first.size, self._first.pixel_format):
+        first = self._first or frame
+        if (frame.size, frame.pixel_format) != (first.size, first.pixel_format):
+            kinds = ["{}x{} {}".format(*each.size, each.pixel_format) for each in (first, frame)]
             raise OutputError(
-                f"{self.path}: a file keeps one size and format; it began with {self._first}, now {frame}"
+                f"{self.path}: a video keeps one size and format: it began with {kinds[0]}, now came {kinds[1]}"
             )
-        picture = picture_of(frame, pad_to_even=self.codec == "h264")
-        picture = self._in_codec_format(picture, frame)
-        picture.pts = max(round(frame.timestamp_ns * TIME_BASE.denominator / 1_000_000_000), self._last_pts + 1)
-        picture.time_base = TIME_BASE
-        self._last_pts = picture.pts
-        self._mux(picture)
-        self._written += 1
+        picture = self._in_codec_format(frame, first)
+        picture.pts, picture.time_base = self._pts(frame), self.clock
+        with self._one_line("cannot be written to"):
+            self._container.mux(self._stream.encode(picture))
 
     def close(self) -> None:
         if self._container is None:
             return
-        try:
-            if self._stream is not None:
-                self._mux(None)
-        finally:
-            container, self._container = self._container, None
-            try:
-                container.close()
-            except (av.FFmpegError, OSError) as error:
-                self._set_aside()
-                raise OutputError(f"{self.path}: cannot be finished: {reason(error)}") from error
+        with self._one_line("cannot be finished"):
+            self._container.mux(self._stream.encode(None))
+            self._container.close()
+        self._container = None
 
     def abort(self) -> None:
-        if self._container is None:
+        container, self._container = self._container, None
+        if container is None:
             return
-        try:
-            self.close()
-        finally:
-            self._set_aside()
+        with suppress(*FAILURES):
+            container.mux(self._stream.encode(None))
+        # Where the end of the file cannot be written the first try fails, and leaves the file open for a second one.
+        for _ in range(2):
+            with suppress(*FAILURES):
+                container.close()
+        self._set_aside()
 
     def report(self) -> dict[str, Any]:
-        return {"path": str(self.path)} if self._written else {}
+        return {"path": str(self._result)} if self._result else {}
 
     def _start(self, frame: Frame) -> None:
+        """Create the file. An older one of that name is lost when all is ready to write, and not before."""
         pixel_format = PIXEL_FORMATS.get((self.codec, frame.pixel_format))
         if pixel_format is None:
             raise OutputError(
@@ -123,54 +128,90 @@ class VideoOutput(Node):
             )
         if self.codec == "h264" and (frame.size[0] % 2 or frame.size[1] % 2):
             log.warning("%s: H.264 has even sizes only: the last column or row is repeated once", self.name)
+        # An absolute path: FFmpeg takes what stands before a colon for a protocol.
+        name, options = str(self.path.absolute()), CONTAINER_OPTIONS[self.path.suffix.lower()]
+        container = av.open(name, "w", options=options)
         try:
-            options = CONTAINER_OPTIONS[self.path.suffix.lower()]
-            self._container = av.open(str(self.path), "w", options=options)
-            self._stream = self._add_stream(frame, pixel_format)
-        except (av.FFmpegError, OSError) as error:
-            raise OutputError(f"{self.path}: cannot be written: {reason(error)}") from error
-        self._first = frame
+            with self._one_line("{}x{} {} cannot be encoded".format(*frame.size, frame.pixel_format)):
+                self._stream = self._add_stream(container, frame, pixel_format)
+            with self._one_line("cannot be written to"):
+                self.path.open("wb").close()
+        except OutputError:
+            container.close()
+            raise
+        self._container, self._first, self._result = container, frame, self.path
+        with self._one_line("cannot be written to"):
+            container.start_encoding()
 
-    def _add_stream(self, frame: Frame, pixel_format: str) -> Any:
+    def _add_stream(self, container: Any, frame: Frame, pixel_format: str) -> Any:
+        """A stream with its encoder opened."""
         rate = frame.frame_rate or Fraction(30)
-        stream = self._container.add_stream({"h264": "libx264", "ffv1": "ffv1"}[self.codec], rate=rate)
+        stream = container.add_stream({"h264": "libx264", "ffv1": "ffv1"}[self.codec], rate=rate)
         context = stream.codec_context
         context.width, context.height = frame.size
         if self.codec == "h264":
             context.width, context.height = (side + side % 2 for side in frame.size)
             context.options = {"crf": str(self.crf), "preset": self.preset}
             context.max_b_frames = 0  # so that decoding time is presentation time, from the first frame on
-            context.gop_size = max(1, round(rate))  # a fragment a second
+            context.gop_size = min(max(1, round(rate)), MOST_FRAMES_A_FRAGMENT)  # a fragment a second
         else:
-            context.options = {"level": "3", "slices": "4", "slicecrc": "1"}
+            # Level 3 has checksums, but cannot divide a line of one pixel into the slices it wants.
+            context.options = {"level": "3", "slicecrc": "1"} if min(frame.size) > 1 else {"level": "1"}
             context.gop_size = 1
         context.pix_fmt = pixel_format
-        context.time_base = stream.time_base = TIME_BASE
-        rgb = pixel_format == "bgr0"
-        context.color_range = 2 if rgb or (frame.color_range == "full" and frame.pixel_format != "bgr24") else 1
-        if not rgb:
+        context.time_base = stream.time_base = self.clock
+        context.color_range = encoded_range(frame, pixel_format)
+        if pixel_format != "bgr0":
             context.colorspace = MATRIX_CODES[frame.color_matrix]
+        context.open()
         return stream
 
-    def _in_codec_format(self, picture: av.VideoFrame, frame: Frame) -> av.VideoFrame:
+    def _in_codec_format(self, frame: Frame, first: Frame) -> av.VideoFrame:
+        """The frame as the encoder takes it, in the range and matrix of the first one, which the file is tagged with."""
+        picture = picture_of(frame, pad_to_even=self.codec == "h264")
         wanted = self._stream.codec_context.pix_fmt
-        if picture.format.name == wanted:
+        looks = [(each.color_range, each.color_matrix) for each in (frame, first)]
+        if picture.format.name == wanted and (looks[0] == looks[1] or frame.pixel_format == "gray16"):
             return picture
-        if frame.pixel_format == "bgr24" and wanted == "yuv420p":
-            matrix = MATRIX_CODES[frame.color_matrix]
-            return picture.reformat(format=wanted, dst_colorspace=matrix, src_color_range=2, dst_color_range=1)
-        side = picture.color_range
-        return picture.reformat(format=wanted, src_color_range=side, dst_color_range=side)
+        return picture.reformat(
+            format=wanted,
+            src_colorspace=SPACES[frame.color_matrix],
+            dst_colorspace=SPACES[first.color_matrix],
+            src_color_range=picture.color_range,
+            dst_color_range=encoded_range(first, wanted),
+        )
 
-    def _mux(self, picture: av.VideoFrame | None) -> None:
+    def _pts(self, frame: Frame) -> int:
+        """Presentation time in ticks of our clock; later than the last, for no two frames can have one time."""
+        pts = round(frame.timestamp_ns / (self.clock.denominator ** -1 * 1e9))
+        if self._last_pts < 0 and pts < 0:
+            log.warning("%s: times begin at %.3f s; they are moved to begin at 0", self.name, frame.timestamp_ns / 1e9)
+            self._shift = -pts
+        self._last_pts = max(pts + self._shift, self._last_pts + 1)
+        return self._last_pts
+
+    @contextmanager
+    def _one_line(self, what: str) -> Iterator[None]:
         try:
-            self._container.mux(self._stream.encode(picture))
-        except (av.FFmpegError, OSError) as error:
-            raise OutputError(f"{self.path}: cannot be written on: {reason(error)}") from error
+            yield
+        except FAILURES as error:
+            raise OutputError(f"{self.path}: {what}: {reason(error)}") from error
 
     def _set_aside(self) -> None:
         """Give up the final name; what was written may still be of use."""
         aside = self.path.with_name(f"{self.path.stem}.partial{self.path.suffix}")
-        if self.path.is_file() and not self.path.is_symlink():
-            os.replace(self.path, aside)
-            log.warning("%s: what was written until the failure is in %s", self.name, aside)
+        if not self.path.is_file():  # a device
+            return
+        try:
+            self.path.replace(aside)
+        except OSError as error:
+            log.warning("%s: %s is not whole, and cannot be renamed: %s", self.name, self.path, reason(error))
+            return
+        self._result = aside
+        log.warning("%s: what was written until the failure is in %s", self.name, aside)
+
+
+def encoded_range(frame: Frame, pixel_format: str) -> int:
+    """The range of a frame's values in the file: colour turned into YUV is limited, all else stays as it is."""
+    turned = frame.pixel_format == "bgr24" and pixel_format != "bgr0"
+    return FULL if frame.color_range == "full" and not turned else LIMITED

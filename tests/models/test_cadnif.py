@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from models.cadnif import Cadnif
-from models.layers import Conv, CrossAttentionBlock, InstanceNorm, LongRangeAttention
+from models.layers import Conv, CrossAttentionBlock, InstanceNorm
 
 REFERENCE = Path(__file__).resolve().parents[2].parent / "shared" / "data" / "reference"
 
@@ -76,3 +76,51 @@ def test_released_parameters_reproduce_the_authors_graph(task: str) -> None:
 def test_the_released_form_has_the_papers_242705_parameters() -> None:
     model = Cadnif(auxiliary="released", normalisation="instance")
     assert sum(p.numel() for p in model.parameters()) == 242_705
+
+
+@pytest.mark.parametrize("auxiliary", ["attention", "released"])
+@pytest.mark.parametrize("size", [(1, 1), (1, 37), (23, 1), (15, 17), (61, 83)])
+def test_any_size_gives_a_picture_of_that_size_in_range(size: tuple[int, int], auxiliary: str) -> None:
+    torch.manual_seed(0)
+    model = Cadnif(auxiliary=auxiliary).eval()
+    first, second = torch.rand(2, 1, *size) * 2 - 1, torch.rand(2, 1, *size) * 2 - 1
+    with torch.inference_mode():
+        fused = model(first, second)
+    assert fused.shape == (2, 1, *size)
+    assert fused.abs().max() <= 1
+
+
+def test_a_picture_is_fused_the_same_whatever_else_is_in_the_batch() -> None:
+    torch.manual_seed(0)
+    model = Cadnif().eval()
+    pairs = torch.rand(2, 3, 1, 32, 48) * 2 - 1
+    with torch.inference_mode():
+        together = model(pairs[0], pairs[1])
+        alone = model(pairs[0, 1:2], pairs[1, 1:2])
+    torch.testing.assert_close(together[1:2], alone, atol=1e-5, rtol=0)
+
+
+def test_with_frozen_statistics_a_bright_corner_leaves_far_pixels_as_they_were() -> None:
+    torch.manual_seed(0)
+    frozen, instance = (Cadnif(auxiliary="released", normalisation=norm).eval() for norm in ("frozen", "instance"))
+    visible = torch.rand(1, 1, 96, 96) * 2 - 1
+    cold = torch.full((1, 1, 96, 96), -0.5)
+    hot = cold.clone()
+    hot[..., :8, :8] = 1
+    with torch.inference_mode():
+        moved = [
+            (model(hot, visible) - model(cold, visible))[..., 48:, 48:].abs().max() for model in (frozen, instance)
+        ]
+    assert moved[0] == 0
+    assert moved[1] > 1e-3  # what the frozen statistics are for
+
+
+def test_attention_carries_what_one_source_knows_across_the_whole_picture() -> None:
+    torch.manual_seed(0)
+    model = Cadnif().eval()
+    first, second = torch.rand(1, 1, 96, 160), torch.rand(1, 1, 96, 160)
+    changed = second.clone()
+    changed[..., :16, :16] = -1
+    with torch.inference_mode():
+        difference = (model(first, second) - model(first, changed))[..., 80:, 144:]
+    assert difference.abs().max() > 0

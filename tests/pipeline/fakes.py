@@ -137,7 +137,9 @@ class Endless(Logging):
 class Pass(Logging):
     """Hands each frame on; those with a number in `bad` raise, those in `lost` come to nothing."""
 
-    def __init__(self, *, bad: Iterable[int] = (), lost: Iterable[int] = (), error: type[Exception] = ValueError) -> None:
+    def __init__(
+        self, *, bad: Iterable[int] = (), lost: Iterable[int] = (), error: type[Exception] = ValueError
+    ) -> None:
         super().__init__()
         self.bad, self.lost, self.error = set(bad), set(lost), error
 
@@ -190,7 +192,8 @@ def line(*nodes: Node) -> Pipeline:
     return Pipeline(dict(zip(names, nodes, strict=True)), inputs)
 
 
-def pairing(left: Node, right: Node, pair: Node, sink: Node, **queue_sizes: int) -> Pipeline:
-    """Two sources into `pair`, and that into `sink`."""
+def pairing(left: Node, right: Node, pair: Node, sink: Node, queue_size: int | None = None) -> Pipeline:
+    """Two sources into `pair`, and that into `sink`; `queue_size` is that of `pair`."""
     nodes = {"left": left, "right": right, "pair": pair, "sink": sink}
-    return Pipeline(nodes, {"pair": {"left": "left", "right": "right"}, "sink": {"frame": "pair"}}, queue_sizes)
+    sizes = {} if queue_size is None else {"pair": queue_size}
+    return Pipeline(nodes, {"pair": {"left": "left", "right": "right"}, "sink": {"frame": "pair"}}, sizes)

@@ -132,21 +132,19 @@ def test_the_same_frame_sent_twice_counts_as_two():
     assert_balanced(channel, "frame")
 
 
-@pytest.mark.parametrize("reason", ["interrupted", "ended"])
-def test_close_wakes_every_sender_and_the_taker(reason):
-    full = Watched(["left", "right"], capacity=2, max_skew_ns=0)
-    senders = [Worker(lambda: put_all(full, "left", [0, 1, 2]))]
-    full.until_waiting()
-    empty = Watched(["frame"])
-    taker = Worker(empty.take)
-    empty.until_waiting()
-    for channel in (full, empty):
-        channel.close(reason)
-    for sender in senders:
-        sender.end()
-    assert taker.end() is None
-    assert full.drops() == {("left", reason): 3}
-    assert_balanced(full, "left")
+def test_close_wakes_every_sender_and_the_taker():
+    channel = Watched(["under", "middle", "over"], capacity=2, max_skew_ns=0)
+    for name in ("under", "middle"):
+        for time in (0, 1):
+            channel.put(name, frame_at(time))
+    workers = []
+    for work in (channel.take, lambda: channel.put("under", frame_at(2)), lambda: channel.put("middle", frame_at(2))):
+        workers.append(Worker(work))  # the taker first, for it wakes senders to look for room
+        channel.until_waiting()
+    channel.close("interrupted")
+    assert [worker.end() for worker in workers] == [None, None, None]
+    assert channel.drops() == {("under", "interrupted"): 3, ("middle", "interrupted"): 3}
+    assert_balanced(channel, "under", "middle", "over")
 
 
 def test_what_is_sent_to_a_closed_channel_is_counted_under_the_first_reason():

@@ -6,6 +6,7 @@ import math
 import statistics
 from collections import Counter
 from collections.abc import Sequence
+from itertools import pairwise
 
 import pytest
 from hypothesis import given, settings
@@ -14,7 +15,9 @@ from hypothesis import strategies as st
 from pipeline.sync import Matcher
 
 Item = tuple[str, int]  # stream and index
-Result = tuple[list[tuple[int, ...]], set[tuple[str, str, int]]]  # matches by index; (stream, reason, index) of the rest
+Result = tuple[
+    list[tuple[int, ...]], set[tuple[str, str, int]]
+]  # matches by index; (stream, reason, index) of the rest
 
 times = st.lists(st.integers(0, 400), max_size=14, unique=True).map(sorted)
 times_with_repeats = st.lists(st.integers(0, 60), max_size=14).map(sorted)
@@ -29,7 +32,7 @@ def oracle(streams: dict[str, list[int]], max_skew: int | None) -> Result:
     for index, now in enumerate(wanted):
         limit = usual_interval(wanted, index) / 2 if max_skew is None else max_skew
         nearest = [
-            min(range(len(streams[name])), key=lambda i: (abs(streams[name][i] - now), i), default=None)  # noqa: B023
+            min(range(len(streams[name])), key=lambda i: (abs(streams[name][i] - now), i), default=None)
             for name in partners
         ]
         if any(i is None or abs(streams[name][i] - now) > limit for name, i in zip(partners, nearest, strict=True)):
@@ -47,7 +50,7 @@ def oracle(streams: dict[str, list[int]], max_skew: int | None) -> Result:
 def usual_interval(wanted: list[int], index: int) -> float:
     if len(wanted) < 2:
         return math.inf
-    intervals = [later - earlier for earlier, later in zip(wanted, wanted[1:], strict=False)]
+    intervals = [later - earlier for earlier, later in pairwise(wanted)]
     return statistics.median(intervals[max(0, index - 9) : max(1, index)])
 
 
@@ -91,7 +94,7 @@ class Feed:
             self.left.append((name, reason, index))
 
     def all(self, order: Sequence[str] = (), *, pull_between: bool = True) -> Result:
-        for name in [*order, *(name for name in self.streams for _ in range(len(self.streams[name]) + 1))]:
+        for name in [*order, *(key for key, times in self.streams.items() for _ in range(len(times) + 1))]:
             self.push(name)
             if pull_between:
                 self.pull()

@@ -1,0 +1,94 @@
+"""The pipeline behind `run.py fuse A B -o OUT`, as the tree that a config would give."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from nodes.pictures import IMAGE_SUFFIXES
+from nodes.tasks import INPUTS
+from pipeline.errors import ConfigError, SourceError
+
+VIDEO_SUFFIXES = {".mp4", ".mov", ".mkv"}
+Tree = dict[str, dict[str, Any]]
+
+
+def tree(first: Path, second: Path, output: Path, settings: Mapping[str, Any], *, fps: float, codec: str) -> Tree:
+    """Nodes that fuse two images, two folders of images or two videos.
+
+    Args:
+        first, second: the sources, in the order of the task's inputs.
+        output: what to write; its name says as what.
+        settings: of the fusion node, `task` among them.
+        fps: images a second of folders.
+        codec: of video output.
+
+    Raises:
+        ConfigError: kinds that do not go together.
+        SourceError: a source is missing, or the folders do not pair.
+    """
+    kind, other = kind_of(first), kind_of(second)
+    if kind != other:
+        raise ConfigError(f"{first} is {kind}, {second} is {other}: both must be of one kind")
+    if kind == "a folder":
+        check_same_names(first, second)
+    names = INPUTS[settings["task"]]
+    nodes: Tree = {
+        name: {"type": "capture.video", "path": str(path), "fps": fps}
+        for name, path in zip(names, (first, second), strict=True)
+    }
+    nodes["fuse"] = {"type": "fusion.fuse", "inputs": {name: name for name in names}, **settings}
+    nodes["output"] = {"inputs": "fuse", "path": str(output), **output_for(kind, output, codec)}
+    return nodes
+
+
+def kind_of(path: Path) -> str:
+    if path.is_dir():
+        return "a folder"
+    if not path.exists():
+        raise SourceError(f"{path}: there is no such file or folder")
+    return "an image" if path.suffix.lower() in IMAGE_SUFFIXES else "a video"
+
+
+def output_for(kind: str, output: Path, codec: str) -> dict[str, Any]:
+    """Type of the output node, by what goes in and by the name of what shall come out."""
+    suffix = output.suffix.lower()
+    if kind == "an image":
+        if suffix not in IMAGE_SUFFIXES:
+            legal = ", ".join(sorted(IMAGE_SUFFIXES))
+            raise ConfigError(f"-o {output}: two images become an image; legal are {legal}")
+        return {"type": "output.images"}
+    if suffix in VIDEO_SUFFIXES:
+        return {"type": "output.video", "codec": codec}
+    if suffix and not output.is_dir():
+        legal = ", ".join(sorted(VIDEO_SUFFIXES))
+        raise ConfigError(f"-o {output}: {suffix} is no video we write; legal are {legal}, or a folder for images")
+    return {"type": "output.images"}
+
+
+def check_same_names(first: Path, second: Path) -> None:
+    """Two folders pair by the names of their images."""
+    a, b = ({p.stem for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES} for folder in (first, second))
+    if a != b:
+        parts = [
+            f"{len(only)} names only in {folder} (the first is {min(only)!r})"
+            for folder, only in ((first, a - b), (second, b - a))
+            if only
+        ]
+        raise SourceError(f"the folders do not pair: {', '.join(parts)}; both need the same names")
+
+
+def refuse_clashes(nodes: Tree) -> None:
+    """No output may be written over an input or over another output."""
+    taken: dict[Path, str] = {}
+    for name, settings in sorted(nodes.items(), key=lambda item: str(item[1].get("type")).startswith("output")):
+        if not isinstance(settings.get("path"), str):
+            continue
+        path = Path(settings["path"]).resolve()
+        output = str(settings.get("type")).startswith("output.")
+        if output and path in taken:
+            raise ConfigError(
+                f"Node {name!r} would write over {settings['path']!r}, which node {taken[path]!r} uses too"
+            )
+        taken[path] = name

@@ -1,0 +1,85 @@
+"""Judging: the right pairs, the controls beside, and plain words for what does not fit."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from models import evaluation, metrics
+from models.data import DataError
+
+
+@pytest.fixture
+def folders(tmp_path: Path) -> tuple[Path, Path]:
+    rng = np.random.default_rng(0)
+    for source in ("a", "b"):
+        (tmp_path / source).mkdir()
+        for name in ("one", "two"):
+            image = cv2.GaussianBlur(rng.integers(0, 256, (64, 80), dtype=np.uint8), (0, 0), 2)
+            cv2.imwrite(str(tmp_path / source / f"{name}.png"), image)
+    return tmp_path / "a", tmp_path / "b"
+
+
+def test_means_are_over_the_pairs_and_the_controls_stand_beside(folders: tuple[Path, Path]) -> None:
+    pairs = evaluation.find_pairs(*folders)
+    result = evaluation.judge(pairs, "infrared", {"first": lambda _, a, b: a}, None)
+    assert result["names"] == ["one", "two"]
+    assert list(result["means"]) == ["average", "maximum", "first"]
+    single = [metrics.entropy(cv2.imread(str(path), 0)) for _, path, _ in pairs]
+    assert result["means"]["first"]["EN"] == pytest.approx(sum(single) / 2)
+    table = evaluation.table(result["means"])
+    assert len(table.splitlines()) == 5
+    assert f"{sum(single) / 2:.3f}" in table
+
+
+def test_ready_images_are_judged_by_name(folders: tuple[Path, Path]) -> None:
+    pairs = evaluation.find_pairs(*folders)
+    result = evaluation.judge(pairs, "focus", {"ready": evaluation.from_folder(folders[0])}, None)
+    assert result["means"]["ready"]["MI"] > result["means"]["average"]["MI"]
+    assert "Hot" not in result["means"]["ready"]
+
+
+def test_a_sheet_has_a_row_for_each_pair(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    pairs = evaluation.find_pairs(*folders)
+    evaluation.judge(pairs, "focus", {}, tmp_path / "sheet.png")
+    sheet = cv2.imread(str(tmp_path / "sheet.png"), 0)
+    assert sheet.shape == (24 + 2 * 256, 4 * 320)
+
+
+def test_folders_that_do_not_pair_are_told(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    (folders[0] / "one.png").unlink()
+    with pytest.raises(DataError, match="do not pair: 1 names are in one only, the first is 'one'"):
+        evaluation.find_pairs(*folders)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match="they hold no image"):
+        evaluation.find_pairs(tmp_path / "empty", tmp_path / "empty")
+    with pytest.raises(DataError, match="there is no such folder"):
+        evaluation.find_pairs(tmp_path / "none", folders[1])
+
+
+def test_a_fused_image_that_is_missing_or_of_another_size_is_told(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    pairs = evaluation.find_pairs(*folders)
+    ready = tmp_path / "ready"
+    ready.mkdir()
+    with pytest.raises(DataError, match="there is no fused image 'one'"):
+        evaluation.judge(pairs, "focus", {"x": evaluation.from_folder(ready)}, None)
+    for name in ("one", "two"):
+        cv2.imwrite(str(ready / f"{name}.png"), np.zeros((10, 10), np.uint8))
+    with pytest.raises(DataError, match=r"is \(10, 10\), its sources are \(64, 80\)"):
+        evaluation.judge(pairs, "focus", {"x": evaluation.from_folder(ready)}, None)
+
+
+def test_a_sheet_that_cannot_be_written_is_told(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    pairs = evaluation.find_pairs(*folders)
+    for path in (tmp_path / "none" / "x.png", tmp_path / "x.doc"):
+        with pytest.raises(DataError, match="cannot be written"):
+            evaluation.judge(pairs, "focus", {}, path)
+
+
+def test_undefined_values_are_left_out_of_a_mean() -> None:
+    assert evaluation.mean([1.0, math.nan, 3.0]) == 2.0
+    assert math.isnan(evaluation.mean([math.nan]))
