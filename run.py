@@ -3,24 +3,19 @@
 from __future__ import annotations
 
 import argparse
-import json
 import logging
-import os
-import signal
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NoReturn
 
-from tqdm import tqdm
-
 import nodes
 from nodes import shorthand
+from nodes.console import check_json_target, run_to_the_end, say, say_error, write_json
+from nodes.pictures import check_target
+from nodes.tasks import INPUTS
 from pipeline import config
 from pipeline.errors import INTERRUPTED, ConfigError, OutputError, SourceError, StreamfuseError
-from pipeline.pipeline import Pipeline
-from pipeline.stats import Summary
 
 log = logging.getLogger("streamfuse")
 
@@ -34,37 +29,95 @@ exit codes: 0 done, 2 config or usage, 3 source, 4 device, 5 output, 6 frames lo
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Do what the command line says; the exit code."""
-    arguments = list(sys.argv[1:] if arguments is None else arguments)
-    if arguments and arguments[0].endswith((".yaml", ".yml")):
-        arguments.insert(0, "run")
-    options = make_parser().parse_args(arguments)
-    logging.basicConfig(level=logging.WARNING if options.quiet else logging.INFO, format="%(message)s", force=True)
     try:
+        options = parse(list(sys.argv[1:] if arguments is None else arguments))
+        logging.basicConfig(level=logging.WARNING if options.quiet else logging.INFO, format="%(message)s", force=True)
+        check_json_target(getattr(options, "json", None))
         code: int = options.do(options)
     except StreamfuseError as error:
-        print(f"error: {error}", file=sys.stderr)
+        say_error(error)
         return error.exit_code
     except KeyboardInterrupt:
         return INTERRUPTED
     return code
 
 
+class Parser(argparse.ArgumentParser):
+    """Tells a mistake in one line, as everything else here does."""
+
+    def error(self, message: str) -> NoReturn:
+        raise ConfigError(f"{message}; see {self.prog} --help")
+
+
+def parse(arguments: list[str]) -> argparse.Namespace:
+    """What the command line asks for."""
+    words = [place for place, argument in enumerate(arguments) if not argument.startswith("-")]
+    if words and arguments[words[0]].endswith((".yaml", ".yml")):
+        arguments.insert(words[0], "run")
+    parser = make_parser()
+    options, rest = parser.parse_known_args(arguments)
+    if rest and (any(argument.startswith("-") for argument in rest) or not hasattr(options, "overrides")):
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    if rest:
+        options.overrides += rest  # argparse takes those behind an option for something else
+    return options
+
+
 def make_parser() -> argparse.ArgumentParser:
     """All commands and their options."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="run.py",
         description="Fuse synchronised streams of one scene into one.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
     )
-    parser.add_argument("-q", "--quiet", action="store_true", help="say nothing but warnings and errors")
+    add_quiet(parser, default=False)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     run = add(commands, "run", do_run, "run a pipeline (the word may be left out)")
-    run.add_argument("config", type=Path, metavar="CONFIG.yaml")
-    run.add_argument("overrides", nargs="*", metavar="node.setting=value")
-    run.add_argument("--json", metavar="FILE", help="write the summary as JSON; - for standard output")
+    add_config(run, "node.setting=value")
+    add_json(run, "the summary")
+    add_config(
+        add(commands, "check", do_check, "say what is wrong with a config, before it runs"), "node.setting=value"
+    )
+    add_fuse(commands)
+    train = add(commands, "train", do_train, "train a network's weights")
+    add_config(train, "setting=value")
+    train.add_argument("--restart", action="store_true", help="begin anew instead of at the last checkpoint")
+    train.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
+    add_eval(commands)
+    bench = add(commands, "bench", do_bench, "measure the speed of a network on this machine")
+    bench.add_argument("--size", type=parse_size, default=(640, 480), metavar="WxH")
+    bench.add_argument("--frames", type=parse_count, default=15, metavar="N", help="pairs to time")
+    add_network_options(bench, task=False)
+    add_json(bench, "the figures")
+    return parser
 
+
+def add(commands: Any, name: str, do: Any, help: str) -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = commands.add_parser(name, help=help, description=help, allow_abbrev=False)
+    parser.set_defaults(do=do)
+    add_quiet(parser, default=argparse.SUPPRESS)
+    return parser
+
+
+def add_quiet(parser: argparse.ArgumentParser, default: Any) -> None:
+    parser.add_argument(
+        "-q", "--quiet", action="store_true", default=default, help="say nothing but warnings and errors"
+    )
+
+
+def add_config(parser: argparse.ArgumentParser, override: str) -> None:
+    parser.add_argument("config", type=Path, metavar="CONFIG.yaml")
+    parser.add_argument("overrides", nargs="*", metavar=override)
+
+
+def add_json(parser: argparse.ArgumentParser, what: str) -> None:
+    parser.add_argument("--json", metavar="FILE", help=f"write {what} as JSON; - for standard output")
+
+
+def add_fuse(commands: Any) -> None:
     fuse = add(commands, "fuse", do_fuse, "fuse two images, two folders of images, or two videos")
     fuse.add_argument("first", type=Path, metavar="A", help="the first input of the task: infrared, under, near or mri")
     fuse.add_argument(
@@ -73,45 +126,26 @@ def make_parser() -> argparse.ArgumentParser:
     fuse.add_argument("-o", "--output", type=Path, required=True, metavar="OUT", help="image, folder or video to write")
     add_network_options(fuse)
     fuse.add_argument("--fps", type=float, default=25.0, help="images a second of folders, for video output")
-    fuse.add_argument("--max-skew-ms", type=float, help="frames further apart are not fused (half a frame)")
+    fuse.add_argument(
+        "--max-skew-ms", type=float, metavar="MS", help="frames further apart are not fused (half a frame)"
+    )
     fuse.add_argument("--codec", choices=["auto", "h264", "ffv1"], default="auto", help="of video output")
-    fuse.add_argument("--json", metavar="FILE", help="write the summary as JSON; - for standard output")
+    add_json(fuse, "the summary")
 
-    check = add(commands, "check", do_check, "say what is wrong with a config, before it runs")
-    check.add_argument("config", type=Path, metavar="CONFIG.yaml")
-    check.add_argument("overrides", nargs="*", metavar="node.setting=value")
 
-    train = add(commands, "train", do_train, "train a network's weights")
-    train.add_argument("config", type=Path, metavar="CONFIG.yaml")
-    train.add_argument("overrides", nargs="*", metavar="setting=value")
-    train.add_argument("--restart", action="store_true", help="begin anew instead of at the last checkpoint")
-    train.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
-
+def add_eval(commands: Any) -> None:
     judge = add(commands, "eval", do_eval, "measure the quality of fused images")
-    judge.add_argument("first", type=Path, metavar="A", help="folder of the first sources")
-    judge.add_argument("second", type=Path, metavar="B", help="folder of the second, same names")
+    judge.add_argument("first", type=Path, metavar="A", help="folder of the first sources, or a data set with both")
+    judge.add_argument("second", type=Path, metavar="B", nargs="?", help="folder of the second, same names")
     judge.add_argument("--fused", type=Path, metavar="DIR", help="judge the images here instead of a network's")
     add_network_options(judge)
-    judge.add_argument("--json", metavar="FILE", help="write the figures as JSON; - for standard output")
     judge.add_argument("--sheet", type=Path, metavar="PNG", help="write a contact sheet of all pairs")
-
-    bench = add(commands, "bench", do_bench, "measure the speed of a network on this machine")
-    bench.add_argument("--size", type=parse_size, default=(640, 480), metavar="WxH")
-    bench.add_argument("--frames", type=int, default=15, help="pairs to time")
-    add_network_options(bench, task=False)
-    bench.add_argument("--json", metavar="FILE", help="write the figures as JSON; - for standard output")
-    return parser
-
-
-def add(commands: Any, name: str, do: Any, help: str) -> argparse.ArgumentParser:
-    parser: argparse.ArgumentParser = commands.add_parser(name, help=help, description=help)
-    parser.set_defaults(do=do)
-    return parser
+    add_json(judge, "the figures")
 
 
 def add_network_options(parser: argparse.ArgumentParser, task: bool = True) -> None:
     if task:
-        parser.add_argument("--task", choices=["infrared", "exposure", "focus", "medical"], default="infrared")
+        parser.add_argument("--task", choices=list(INPUTS), default="infrared")
         parser.add_argument("--weights", type=Path, metavar="FILE", help="weights instead of those that come with us")
     parser.add_argument("--model", default="cadnif", metavar="NAME")
     parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
@@ -120,9 +154,14 @@ def add_network_options(parser: argparse.ArgumentParser, task: bool = True) -> N
 
 def parse_size(text: str) -> tuple[int, int]:
     width, _, height = text.partition("x")
-    if not (width.isdecimal() and height.isdecimal() and int(width) and int(height)):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a size; write it as 640x480")
-    return int(width), int(height)
+    return parse_count(width, text), parse_count(height, text)
+
+
+def parse_count(text: str, whole: str = "") -> int:
+    if not (text.isascii() and text.isdecimal() and 1 <= int(text[:9]) <= 16384):
+        legal = "a size, such as 640x480" if whole else "a number"
+        raise argparse.ArgumentTypeError(f"{whole or text!r} is not {legal}; legal is 1 to 16384")
+    return int(text)
 
 
 def do_run(options: argparse.Namespace) -> int:
@@ -137,7 +176,7 @@ def do_check(options: argparse.Namespace) -> int:
     shorthand.refuse_clashes(tree)
     pipeline = config.build(tree, nodes.TYPES)
     pipeline.check()
-    print(f"{options.config}: ready to run, {pipeline.mode} mode, nodes: {', '.join(pipeline.steps)}")
+    say(f"{options.config}: ready to run, {pipeline.mode} mode, nodes: {', '.join(pipeline.steps)}")
     return 0
 
 
@@ -149,89 +188,8 @@ def do_fuse(options: argparse.Namespace) -> int:
 
 
 def run_pipeline(tree: dict[str, dict[str, Any]], json_to: str | None) -> int:
-    """Run the nodes of a tree to their end; one summary, also after a failure."""
     shorthand.refuse_clashes(tree)
-    pipeline = config.build(tree, nodes.TYPES)
-    interrupted = end_on_signals(pipeline)
-    try:
-        with Progress(pipeline) as progress:
-            summary = pipeline.run(progress.show)
-    except StreamfuseError as error:
-        if (so_far := getattr(error, "summary", None)) is not None:
-            tell(so_far, json_to)
-        print(f"error: {error}", file=sys.stderr)
-        leave_if_stuck(pipeline, error.exit_code)
-        return error.exit_code
-    tell(summary, json_to)
-    code = INTERRUPTED if interrupted else 0
-    leave_if_stuck(pipeline, code)
-    return code
-
-
-def end_on_signals(pipeline: Pipeline) -> list[int]:
-    """Ctrl-C (or a kill) ends the run in good order, a second one at once; the signals that came."""
-    came: list[int] = []
-
-    def handle(number: int, _: Any) -> None:
-        if came:
-            os._exit(INTERRUPTED)
-        came.append(number)
-        print("\nstopping; once more to force", file=sys.stderr)
-        pipeline.stop()
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, handle)
-    return came
-
-
-def leave_if_stuck(pipeline: Pipeline, code: int) -> None:
-    """A node that does not come back must not keep the process, nor crash it while Python takes itself apart."""
-    if any(step.thread and step.thread.is_alive() for step in pipeline.steps.values()):
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code)
-
-
-class Progress:
-    """A bar on a terminal, for recorded input."""
-
-    def __init__(self, pipeline: Pipeline) -> None:
-        tqdm.monitor_interval = 0  # its thread is of no use here
-        self.sinks = [step for step in pipeline.steps.values() if not step.consumers]
-        self.sources = [step.node for step in pipeline.steps.values() if step.channel is None]
-        self.bar = tqdm(unit=" frames", disable=None if pipeline.mode == "recorded" else True, leave=False)
-
-    def __enter__(self) -> Progress:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.bar.close()
-
-    def show(self, _: Pipeline) -> None:
-        expected = [n for n in (getattr(node, "expected_frames", None) for node in self.sources) if n]
-        self.bar.total = min(expected) if expected else None
-        self.bar.n = min(step.stats.emitted for step in self.sinks)
-        self.bar.refresh()
-
-
-def tell(summary: Summary, json_to: str | None) -> None:
-    for line in summary.lines():
-        log.info("%s", line)
-    write_json(asdict(summary), json_to)
-
-
-def write_json(figures: Any, to: str | None) -> None:
-    """To a file, or with "-" to standard output."""
-    if to is None:
-        return
-    text = json.dumps(figures, indent=2) + "\n"
-    if to == "-":
-        sys.stdout.write(text)
-        return
-    try:
-        Path(to).write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise OutputError(f"{to}: cannot be written: {error.strerror}") from error
+    return run_to_the_end(config.build(tree, nodes.TYPES), json_to)
 
 
 def do_train(options: argparse.Namespace) -> int:
@@ -241,9 +199,11 @@ def do_train(options: argparse.Namespace) -> int:
     try:
         wanted = training.read_config(options.config, options.overrides)
         device = find_device(options.device)
-        print(training.train(wanted, device=device.type, restart=options.restart, say=log.info))
+        say(str(training.train(wanted, device=device.type, restart=options.restart, say=log.info)))
     except ValueError as error:
         raise ConfigError(str(error)) from error
+    except OSError as error:
+        raise OutputError(f"{error.filename}: cannot be written: {error.strerror}") from error
     return 0
 
 
@@ -251,8 +211,12 @@ def do_eval(options: argparse.Namespace) -> int:
     from models import evaluation
     from nodes.fusion.network import Network
 
+    if options.sheet:  # now, and not when all the work is done
+        check_target(options.sheet)
+        if options.sheet.suffix.lower() != ".png":
+            raise ConfigError(f"--sheet {options.sheet}: a sheet is written as .png")
     try:
-        pairs = evaluation.find_pairs(options.first, options.second)
+        pairs = evaluation.find_pairs(options.first, options.second, options.task)
         if options.fused:
             fusions = {str(options.fused): evaluation.from_folder(options.fused)}
         else:
@@ -261,9 +225,9 @@ def do_eval(options: argparse.Namespace) -> int:
         result = evaluation.judge(pairs, options.task, fusions, options.sheet)
     except ValueError as error:
         raise SourceError(str(error)) from error
-    log.info("%d pairs, %s to %s, of %s and %s", len(pairs), pairs[0][0], pairs[-1][0], options.first, options.second)
+    log.info("%d pairs, %s to %s", len(pairs), pairs[0][0], pairs[-1][0])
     if options.json != "-":
-        print(evaluation.table(result["means"]))
+        say(evaluation.table(result["means"]))
     write_json(result, options.json)
     return 0
 
@@ -273,7 +237,7 @@ def do_bench(options: argparse.Namespace) -> int:
 
     figures = bench.measure(options.model, options.size, options.device, options.precision, options.frames)
     if options.json != "-":
-        print("\n".join(bench.lines(figures)))
+        say("\n".join(bench.lines(figures)))
     write_json(figures, options.json)
     return 0
 

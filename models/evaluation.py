@@ -10,7 +10,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from models import metrics
+from models import data, metrics
 from models.data import DataError, images_by_stem, read_luma
 
 Pair = tuple[str, Path, Path]
@@ -25,8 +25,13 @@ CONTROLS: dict[str, Fusing] = {
 }
 
 
-def find_pairs(first: Path, second: Path) -> list[Pair]:
-    """Pairs of images of the same name in two folders, in the order of their names."""
+def find_pairs(first: Path, second: Path | None, task: str) -> list[Pair]:
+    """Pairs of images of the same name in two folders, in the order of their names.
+
+    Without `second`, `first` is a data set: every folder below it that has the task's two sources in it.
+    """
+    if second is None:
+        return [(a.stem, a, b) for a, b in data.find_pairs(first, task)]
     for folder in (first, second):
         if not folder.is_dir():
             raise DataError(f"{folder}: there is no such folder")

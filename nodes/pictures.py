@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +12,13 @@ import cv2
 import numpy as np
 from av.video.reformatter import Interpolation
 
-from pipeline.errors import OutputError
+from pipeline.errors import OutputError, SourceError
 from pipeline.frame import MATRIX_CODES, ColorMatrix, ColorRange, Frame, PixelFormat, half
 
 AV_FORMATS: dict[PixelFormat, str] = {"gray8": "gray", "gray16": "gray16le", "yuv420p": "yuv420p", "bgr24": "bgr24"}
 IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"}
 LIMITED, FULL = 1, 2  # AVCOL_RANGE_MPEG and _JPEG
-# H.273 table 4. FCC (4) is BT.601 to the second decimal, SMPTE 240M (7) nearly BT.709; no frame of ours tells them apart.
+# H.273 table 4. FCC (4) is BT.601 to the second decimal, SMPTE 240M (7) is nearly BT.709.
 MATRICES: dict[int, ColorMatrix] = {
     **{1: "bt709", 7: "bt709"},
     **{4: "bt601", 5: "bt601", 6: "bt601"},
@@ -27,7 +28,8 @@ DEEP_GRAY = {f"gray{bits}{order}" for bits in (9, 10, 12, 14, 16) for order in (
 # swscale's short cuts from YUV to RGB are off by up to 3 levels in 255, this way by half of one.
 EXACT = Interpolation.BILINEAR | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT
 
-cv2.setLogLevel(0)  # what OpenCV says of a bad file on several lines, we say in one
+# What OpenCV says of a bad file on several lines, we say in one.
+cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
 
 
 def color_range_of(picture: av.VideoFrame) -> ColorRange:
@@ -61,7 +63,9 @@ def array_of(picture: av.VideoFrame, pixel_format: PixelFormat) -> np.ndarray:
     Range and matrix stay as they are. Gray of 9 to 16 bits keeps its numbers, whatever their scale.
     """
     wanted, name = AV_FORMATS[pixel_format], picture.format.name
-    same = name == wanted or (name == "yuvj420p" and wanted == "yuv420p") or (wanted == "gray16le" and name in DEEP_GRAY)
+    same = (
+        name == wanted or (name == "yuvj420p" and wanted == "yuv420p") or (wanted == "gray16le" and name in DEEP_GRAY)
+    )
     if not same:
         side = FULL if color_range_of(picture) == "full" else LIMITED
         picture = picture.reformat(format=wanted, src_color_range=side, dst_color_range=side)
@@ -155,6 +159,44 @@ def read_image(path: Path) -> tuple[np.ndarray, bool]:
     if image.ndim == 3 and image.dtype == np.uint16:
         image = (image // 257).astype(np.uint8)  # colour is worked on in 8 bits
     return np.ascontiguousarray(image), alpha
+
+
+def image_format(image: np.ndarray) -> PixelFormat:
+    """Of an image as `read_image` gives it."""
+    if image.ndim == 3:
+        return "bgr24"
+    return "gray16" if image.dtype.itemsize == 2 else "gray8"
+
+
+def images_in(folder: Path) -> list[Path]:
+    """The images of a folder in natural order; hidden files are none.
+
+    Raises:
+        SourceError: there is none, or two have one name but for the suffix.
+    """
+    paths = [
+        path
+        for path in folder.iterdir()
+        if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".") and path.is_file()
+    ]
+    if not paths:
+        raise SourceError(f"{folder}: no image in this folder; legal are {', '.join(sorted(IMAGE_SUFFIXES))}")
+    paths.sort(key=natural)
+    names: dict[str, Path] = {}
+    for path in paths:
+        other = names.setdefault(path.stem, path)
+        if other is not path:
+            raise SourceError(
+                f"{folder}: {other.name} and {path.name} have one name, by which images are paired and written; "
+                "rename or move one of them"
+            )
+    return paths
+
+
+def natural(path: Path) -> tuple[list[tuple[int, int | str]], str]:
+    """Key for sorting names as people count: 2 before 10."""
+    parts = re.split(r"(\d+)", path.name.lower())
+    return [(0, int(part)) if part.isdecimal() else (1, part) for part in parts], path.name
 
 
 def check_target(path: Path) -> None:

@@ -44,9 +44,13 @@ def tree(first: Path, second: Path, output: Path, settings: Mapping[str, Any], *
 
 
 def kind_of(path: Path) -> str:
-    if path.is_dir():
-        return "a folder"
-    if not path.exists():
+    try:
+        if path.is_dir():
+            return "a folder"
+        there = path.exists()
+    except OSError as error:  # a name too long, or a folder that may not be looked into
+        raise SourceError(f"{path}: cannot be read: {error.strerror}") from error
+    if not there:
         raise SourceError(f"{path}: there is no such file or folder")
     return "an image" if path.suffix.lower() in IMAGE_SUFFIXES else "a video"
 
@@ -69,14 +73,23 @@ def output_for(kind: str, output: Path, codec: str) -> dict[str, Any]:
 
 def check_same_names(first: Path, second: Path) -> None:
     """Two folders pair by the names of their images."""
-    a, b = ({p.stem for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES} for folder in (first, second))
+    a, b = image_names(first), image_names(second)
     if a != b:
         parts = [
-            f"{len(only)} names only in {folder} (the first is {min(only)!r})"
+            f"{len(only)} only in {folder} (the first is {min(only)!r})"
             for folder, only in ((first, a - b), (second, b - a))
             if only
         ]
         raise SourceError(f"the folders do not pair: {', '.join(parts)}; both need the same names")
+
+
+def image_names(folder: Path) -> set[str]:
+    """Of the images that capture.video will take."""
+    try:
+        paths = list(folder.iterdir())
+    except OSError as error:
+        raise SourceError(f"{folder}: cannot be read: {error.strerror}") from error
+    return {p.stem for p in paths if p.suffix.lower() in IMAGE_SUFFIXES and not p.name.startswith(".")}
 
 
 def refuse_clashes(nodes: Tree) -> None:

@@ -12,6 +12,7 @@ import av
 import cv2
 import numpy as np
 import torch
+import yaml
 from safetensors.torch import load_file, save_file
 
 from models import catalog
@@ -42,6 +43,11 @@ def write_image(path: Path, image: np.ndarray) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     assert cv2.imwrite(str(path), image)
     return path
+
+
+def noise(number: int = 0, size: tuple[int, int] = SIZE) -> np.ndarray:
+    """(H, W, 3) uint8 BGR that no codec makes small."""
+    return np.random.default_rng(number).integers(0, 256, (size[1], size[0], 3), np.uint8)
 
 
 def write_pair(folder: Path, size: tuple[int, int] = SIZE) -> tuple[Path, Path]:
@@ -107,6 +113,15 @@ def write_recording(folder: Path, count: int = 6, **how: Any) -> tuple[Path, Pat
     return infrared, write_video(folder / "visible.mkv", (scene(n) for n in range(count)), **how)
 
 
+def write_hollow_video(path: Path) -> Path:
+    """An AVI that is whole, and has not one frame."""
+    with av.open(str(path), "w") as container:
+        stream: Any = container.add_stream("mpeg4", rate=25)
+        stream.width, stream.height, stream.pix_fmt = *SIZE, "yuv420p"
+        container.start_encoding()
+    return path
+
+
 def decoded(path: Path) -> list[av.VideoFrame]:
     """All frames of a video, as far as it plays."""
     with av.open(str(path)) as container:
@@ -136,4 +151,26 @@ def write_changed_weights(path: Path, **tensors: torch.Tensor | None) -> Path:
     changed: dict[str, Any] = load_file(path) | {key.replace("__", "."): value for key, value in tensors.items()}
     metadata = {"model": "cadnif", "task": "infrared", "options": "{}"}
     save_file({key: value for key, value in changed.items() if value is not None}, path, metadata)
+    return path
+
+
+def write_config(path: Path, weights: Path, **changes: dict[str, Any] | None) -> Path:
+    """A config that fuses `infrared.mkv` and `visible.mkv` beside it into `fused.mkv`.
+
+    Args:
+        path: of the YAML file.
+        weights: to fuse with.
+        changes: settings by node that are put over the usual ones; a new node, or None to leave one out.
+    """
+    nodes: dict[str, dict[str, Any]] = {
+        "thermal": {"type": "capture.video", "path": str(path.with_name("infrared.mkv"))},
+        "rgb": {"type": "capture.video", "path": str(path.with_name("visible.mkv"))},
+        "fuse": {"type": "fusion.fuse", "inputs": {"infrared": "thermal", "visible": "rgb"}, "weights": str(weights)},
+        "save": {"type": "output.video", "inputs": "fuse", "path": str(path.with_name("fused.mkv"))},
+    }
+    for name, change in changes.items():
+        nodes[name] = nodes.get(name, {}) | (change or {})
+        if change is None:
+            del nodes[name]
+    path.write_text(yaml.safe_dump(nodes, sort_keys=False), encoding="utf-8")
     return path

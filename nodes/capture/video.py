@@ -5,7 +5,9 @@ from __future__ import annotations
 import logging
 import re
 import time
+from collections import Counter
 from collections.abc import Iterator
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -13,7 +15,17 @@ from typing import Annotated, Any, Literal
 import av
 from pydantic import Field
 
-from nodes.pictures import IMAGE_SUFFIXES, array_of, color_matrix_of, color_range_of, pixel_format_of, read_image
+from nodes.pictures import (
+    IMAGE_SUFFIXES,
+    array_of,
+    color_matrix_of,
+    color_range_of,
+    image_format,
+    images_in,
+    pixel_format_of,
+    read_image,
+    reason,
+)
 from pipeline.errors import ConfigError, SourceError
 from pipeline.frame import Frame, PixelFormat
 from pipeline.node import EndOfStream, Node
@@ -21,6 +33,26 @@ from pipeline.node import EndOfStream, Node
 log = logging.getLogger("streamfuse")
 
 NOT_VIDEO = {"tty", "image2", "lrc", "srt", "webvtt", "subviewer", "ass"}  # formats FFmpeg guesses for plain text
+USUAL_RATE = Fraction(25)  # frames a second, for a file that does not say
+
+
+@dataclass
+class Seen:
+    """What came of a video so far."""
+
+    packets: int = 0
+    discarded: int = 0
+    """Packets that an edit list leaves out on purpose."""
+    damaged: int = 0
+    """Packets that are incomplete or were not to be decoded, and frames that the decoder had to patch."""
+    frames: int = 0
+    end_s: float = 0.0
+    """Presentation time at which the last packet's frame ends."""
+    first_dts: int | None = None
+    last_ns: int | None = None
+    """Presentation time of the last frame."""
+    longest_ns: int = 0
+    """Longest time between two frames."""
 
 
 class VideoCapture(Node):
@@ -28,8 +60,8 @@ class VideoCapture(Node):
 
     Args:
         path: a video that FFmpeg can read; a folder of images, taken in natural order (`2.png` before `10.png`); or one
-            image. 8-bit gray and yuv420p come as they are, gray of more bits bit-exact as gray16, RGB as bgr24, anything
-            else as yuv420p with range and matrix kept.
+            image. 8-bit gray and yuv420p come as they are, gray of more bits bit-exact as gray16, RGB as bgr24,
+            anything else as yuv420p with range and matrix kept.
         fps: images a second of a folder.
         pace: "full" gives frames as fast as they are wanted; "realtime" at the times of the file, as a camera would,
             which makes the pipeline live.
@@ -38,7 +70,7 @@ class VideoCapture(Node):
     def __init__(
         self,
         path: Path,
-        fps: Annotated[float, Field(gt=0, le=1000)] = 25.0,
+        fps: Annotated[float, Field(ge=0.001, le=1000)] = 25.0,
         pace: Literal["full", "realtime"] = "full",
     ) -> None:
         if "://" in str(path) or re.match(r"^[a-z]+:/[^/]", str(path)):
@@ -50,18 +82,13 @@ class VideoCapture(Node):
         self._container: Any = None
         self._began: float | None = None
         self._next: Frame | None = None
-        self._notes: dict[str, int] = {}
+        self._notes: Counter[str] = Counter()
 
     def open(self, sizes: dict[str, tuple[int, int] | None]) -> None:
-        if not self.path.exists():
-            raise SourceError(f"{self.path}: there is no such file or folder")
-        if self.path.is_dir():
-            self._frames = self._open_folder()
-        elif self.path.suffix.lower() in IMAGE_SUFFIXES:
-            self.expected_frames = 1
-            self._frames = self._images([self.path])
-        else:
-            self._frames = self._open_video()
+        try:
+            self._frames = self._find()
+        except OSError as error:  # a name too long, or a folder that may not be looked into
+            raise SourceError(f"{self.path}: cannot be read: {reason(error)}") from error
         # The first frame is decoded here: what cannot be read is known before anything flows, and so is the size.
         self._next = next(self._frames, None)
         if self._next is None:
@@ -89,31 +116,42 @@ class VideoCapture(Node):
         return left <= 0.1
 
     def close(self) -> None:
-        if self._container is not None:
-            self._container.close()
-            self._container = None
+        self._frames = self._next = None
+        container, self._container = self._container, None
+        if container is not None:
+            container.close()
 
     def report(self) -> dict[str, Any]:
-        return {"path": str(self.path), "notes": self._notes}
+        return {"path": str(self.path), "notes": dict(self._notes)}
 
-    def _open_folder(self) -> Iterator[Frame]:
-        paths = [path for path in self.path.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES]
-        if not paths:
-            raise SourceError(f"{self.path}: no image in this folder; legal are {', '.join(sorted(IMAGE_SUFFIXES))}")
-        self.expected_frames = len(paths)
-        return self._images(sorted(paths, key=natural))
+    def _find(self) -> Iterator[Frame]:
+        """The frames of what is there, be it folder, image or video."""
+        if self.path.is_dir():
+            return self._images(images_in(self.path))
+        if not self.path.is_file():
+            what = "is neither a file nor a folder" if self.path.exists() else "there is no such file or folder"
+            raise SourceError(f"{self.path}: {what}")
+        if self.path.suffix.lower() in IMAGE_SUFFIXES:
+            return self._images([self.path])
+        return self._open_video()
+
+    def _note(self, key: str, warning: str) -> None:
+        """Count something the summary tells, and warn the first time."""
+        if not self._notes[key]:
+            log.warning("%s: %s", self.name, warning)
+        self._notes[key] += 1
+
+    # Images:
 
     def _images(self, paths: list[Path]) -> Iterator[Frame]:
-        folder = self.path.is_dir()
+        self.expected_frames, folder = len(paths), self.path.is_dir()
         for number, path in enumerate(paths):
             try:
                 image, alpha = read_image(path)
             except ValueError as error:
                 raise SourceError(f"{path}: {error}") from error
             if alpha:
-                if not self._notes:
-                    log.warning("%s: %s has an alpha channel, which is left out", self.name, path)
-                self._notes["alpha_channels_left_out"] = self._notes.get("alpha_channels_left_out", 0) + 1
+                self._note("alpha_channels_left_out", f"{path} has an alpha channel, which is left out")
             yield Frame(
                 data=image,
                 pixel_format=image_format(image),
@@ -126,102 +164,136 @@ class VideoCapture(Node):
                 name=path.stem if folder else None,
             )
 
+    # Video:
+
     def _open_video(self) -> Iterator[Frame]:
         try:
-            self._container = av.open(str(self.path), timeout=(10.0, 10.0))
+            # An absolute path: FFmpeg takes what stands before a colon for a protocol.
+            name = str(self.path.absolute())
+            self._container = av.open(name, metadata_errors="replace", options={"protocol_whitelist": "file"})
         except (av.FFmpegError, OSError, ValueError) as error:
-            reason = getattr(error, "strerror", None) or str(error)
             raise SourceError(
-                f"{self.path}: not a video that can be read, or cut short at its head ({reason})"
+                f"{self.path}: not a video that can be read, or cut short at its head ({reason(error)})"
             ) from error
-        if not self._container.streams.video or NOT_VIDEO & set(self._container.format.name.split(",")):
-            raise SourceError(f"{self.path}: not a video (FFmpeg takes it for {self._container.format.long_name!r})")
-        stream = self._container.streams.video[0]
+        covers = av.stream.Disposition.attached_pic  # of music
+        streams = [stream for stream in self._container.streams.video if not stream.disposition & covers]
+        if not streams or NOT_VIDEO & set(self._container.format.name.split(",")):
+            taken_for = self._container.format.long_name
+            raise SourceError(f"{self.path}: there is no video in it (FFmpeg takes it for {taken_for!r})")
+        stream = streams[0]
+        if stream.codec_context is None:
+            raise SourceError(f"{self.path}: its codec is one that cannot be decoded here; convert it, e.g. to H.264")
         stream.thread_type = "AUTO"
         self.expected_frames = stream.frames or None
         return self._decode(stream)
 
     def _decode(self, stream: Any) -> Iterator[Frame]:
         """Decoded frames in order of presentation; what was lost on the way is raised at the end."""
-        number, last_ns, broken = 0, -1, 0
-        for packet in self._packets(stream):
-            if packet is None:
-                broken += 1
-                continue
+        seen = Seen()
+        for packet in self._packets(stream, seen):
             try:
-                pictures = packet.decode()
+                pictures = stream.decode(packet)
             except av.FFmpegError:
-                broken += 1
+                seen.damaged += 1
                 continue
             for picture in pictures:
-                timestamp_ns = self._timestamp_ns(picture, stream, last_ns)
-                yield self._frame(picture, number, timestamp_ns, stream.average_rate)
-                number, last_ns = number + 1, timestamp_ns
-        self._check_whole(stream, number, last_ns, broken)
+                seen.damaged += picture.is_corrupt and not (packet and packet.is_corrupt)
+                frame = self._frame(picture, stream, seen)
+                seen.frames, seen.last_ns = seen.frames + 1, frame.timestamp_ns
+                yield frame
+        self._check_whole(stream, seen)
 
-    def _packets(self, stream: Any) -> Iterator[Any]:
-        """Packets of the stream; None for the place where the file breaks off."""
+    def _packets(self, stream: Any, seen: Seen) -> Iterator[Any]:
+        """Packets of the stream; at the end, or where the file breaks off, None to get out what the decoder holds."""
         packets = self._container.demux(stream)
         while True:
             try:
-                packet = next(packets)
-            except StopIteration:
-                return
+                packet = next(packets, None)
             except av.FFmpegError:
+                seen.damaged += 1
+                packet = None
+            if packet is None:
                 yield None
                 return
+            if not packet.size:  # a dropped frame of AVI, or the demuxer's own sign of the end
+                continue
+            seen.packets += 1
+            seen.discarded += packet.is_discard
+            seen.damaged += packet.is_corrupt
+            if packet.pts is not None:
+                seen.end_s = max(seen.end_s, float((packet.pts + (packet.duration or 0)) * packet.time_base))
             yield packet
 
-    def _timestamp_ns(self, picture: Any, stream: Any, last_ns: int) -> int:
-        """Presentation time; repaired to go on where the file has none or goes back."""
-        if picture.pts is not None:
-            timestamp_ns = round(picture.pts * picture.time_base * 1_000_000_000)
-            if timestamp_ns > last_ns:
-                return timestamp_ns
-        self._notes["timestamps_repaired"] = self._notes.get("timestamps_repaired", 0) + 1
-        interval_ns = round(1_000_000_000 / (stream.average_rate or 25))
-        return last_ns + interval_ns if last_ns >= 0 else 0
-
-    def _frame(self, picture: Any, number: int, timestamp_ns: int, rate: Fraction | None) -> Frame:
+    def _frame(self, picture: Any, stream: Any, seen: Seen) -> Frame:
         pixel_format: PixelFormat = pixel_format_of(picture)
-        if number == 0 and any(component.is_alpha for component in picture.format.components):
-            log.warning("%s: %s has an alpha channel, which is left out", self.name, self.path)
+        if any(component.is_alpha for component in picture.format.components):
+            self._note("alpha_channels_left_out", f"{self.path} has an alpha channel, which is left out")
+        if picture.rotation:
+            turn = f"{self.path} asks to be shown turned by {picture.rotation} degrees, and is not turned"
+            self._note("rotations_left_out", turn)
         return Frame(
             data=array_of(picture, pixel_format),
             pixel_format=pixel_format,
             size=(picture.width, picture.height),
-            timestamp_ns=timestamp_ns,
+            timestamp_ns=self._timestamp_ns(picture, stream, seen),
             timestamp_source="pts",
-            sequence=number,
+            sequence=seen.frames,
             stream=self.name,
             color_range=color_range_of(picture),
             color_matrix=color_matrix_of(picture),
-            frame_rate=rate,
+            frame_rate=stream.average_rate,
         )
 
-    def _check_whole(self, stream: Any, count: int, last_ns: int, broken: int) -> None:
-        """Raise what is missing by the file's own account."""
-        if stream.frames and count < stream.frames:
-            raise SourceError(f"{self.path}: cut short: {count} of {stream.frames} frames could be read")
-        seconds = self._container.duration / av.time_base if self._container.duration else 0.0
-        start = (self._container.start_time or 0) / av.time_base
-        # The file's duration may round, or count audio that goes on a little: less than half a second is no loss.
-        if count and not stream.frames and last_ns / 1e9 < start + seconds - 0.5:
-            raise SourceError(
-                f"{self.path}: cut short: the file says {seconds:.1f} s, {last_ns / 1e9 - start:.1f} s ({count} frames) "
-                "could be read"
-            )
-        if broken:
-            raise SourceError(f"{self.path}: damaged: {broken} packets could not be decoded, {count} frames could")
+    def _timestamp_ns(self, picture: Any, stream: Any, seen: Seen) -> int:
+        """Presentation time; repaired to go on where the file has none or goes back."""
+        ticks, avi = picture.pts, self._container.format.name == "avi"
+        if avi and (ticks := picture.dts) is not None:
+            # AVI counts frames as they are decoded; FFmpeg's guess at when to show them is wrong if they are reordered.
+            seen.first_dts = ticks if seen.first_dts is None else seen.first_dts
+            ticks -= seen.first_dts
+        if ticks is not None:
+            timestamp_ns = round(ticks * stream.time_base * 1_000_000_000)
+            if seen.last_ns is None:
+                return timestamp_ns
+            if timestamp_ns > seen.last_ns:
+                seen.longest_ns = max(seen.longest_ns, timestamp_ns - seen.last_ns)
+                return timestamp_ns
+        if not avi:
+            self._note("timestamps_repaired", f"{self.path} has frames without a time or in disorder: we count on")
+        interval_ns = round(1_000_000_000 / (stream.average_rate or USUAL_RATE))
+        return 0 if seen.last_ns is None else seen.last_ns + interval_ns
+
+    def _check_whole(self, stream: Any, seen: Seen) -> None:
+        """Raise SourceError where frames are missing by the file's own account, or damaged."""
+        kind, interval_s = self._container.format.name, float(1 / (stream.average_rate or USUAL_RATE))
+        mp4 = "mp4" in kind.split(",")
+        # MP4 knows when its last frame ends; elsewhere that is told with or without the last frame's duration.
+        slack_s = interval_s / 2 if mp4 else max(interval_s * 1.5, seen.longest_ns / 1e9)
+        promised_s = promised_end_s(self._container, stream)
+        covered = promised_s is None or seen.end_s >= promised_s - slack_s
+        promised = stream.frames - seen.discarded
+        if mp4 and covered:  # an edit list may leave out frames at the end, too
+            promised = min(promised, seen.packets - seen.discarded)
+        if seen.frames < promised:
+            raise SourceError(f"{self.path}: cut short or damaged: {seen.frames} of {promised} frames could be read")
+        read = f"{seen.frames} frames could be read"
+        if not covered:
+            raise SourceError(f"{self.path}: cut short: {seen.end_s:.2f} s of {promised_s:.2f} s, {read}")
+        packet = 192 if self.path.suffix.lower() in (".m2ts", ".mts") else 188  # bytes; with and without a time code
+        if kind == "mpegts" and self._container.size % packet:
+            raise SourceError(f"{self.path}: cut short in the middle of a packet; {read}")
+        if seen.damaged:
+            places = f"{seen.damaged} place{'s' if seen.damaged > 1 else ''}"
+            raise SourceError(f"{self.path}: damaged in {places}; {read}")
 
 
-def natural(path: Path) -> list[tuple[int, int | str]]:
-    """Key for sorting names as people count: 2 before 10."""
-    parts = re.split(r"(\d+)", path.name.lower())
-    return [(0, int(part)) if part.isdecimal() else (1, part) for part in parts]
-
-
-def image_format(image: Any) -> PixelFormat:
-    if image.ndim == 3:
-        return "bgr24"
-    return "gray16" if image.dtype.itemsize == 2 else "gray8"
+def promised_end_s(container: Any, stream: Any) -> float | None:
+    """Presentation time at which the video ends at the earliest by the file's own account; None if it does not say."""
+    if stream.duration and stream.start_time is not None:
+        return float((stream.start_time + stream.duration) * stream.time_base)
+    if clock := re.fullmatch(r"(\d+):(\d+):([\d.]+)", stream.metadata.get("DURATION", "")):  # Matroska's, of one track
+        hours, minutes, seconds = clock.groups()
+        return int(hours) * 3600 + int(minutes) * 60 + float(seconds)
+    if container.duration and len(container.streams) == 1:  # or else it may be another stream that is so long
+        return float(container.duration / av.time_base)
+    return None

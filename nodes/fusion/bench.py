@@ -35,6 +35,7 @@ def measure(model: str, size: tuple[int, int], device: Device, precision: Precis
     plain = catalog.load(catalog.shipped(model, "infrared")).to(network.device)
     first, second = synthetic_pair(size)
     network.warm_up(size)
+    time_plain(plain, network, first, second)  # warms that up, too
     times: dict[str, list[float]] = {stage: [] for stage in (*STAGES, "total", "plain_torch")}
     for _ in range(frames):
         for stage, ms in time_stages(network, first, second).items():

@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 from pydantic import Field
 
+from models.catalog import MODELS
 from nodes.fusion.network import Device, Network, Precision
 from nodes.fusion.thermal import LinearGain
 from nodes.tasks import INPUTS
@@ -50,12 +51,14 @@ class Fuse(Node):
         self.task, self.model, self.weights = task, model, weights
         self.device, self.precision = device, precision
         self.first, self.second = INPUTS[task]
+        if model not in MODELS:
+            raise ConfigError(f"setting 'model' is {model!r}.{did_you_mean(model, MODELS)}")
         if reference not in (None, *INPUTS[task]):
             raise ConfigError(f"setting 'reference' is {reference!r}.{did_you_mean(str(reference), INPUTS[task])}")
         self.reference, self.max_skew_ms = reference or self.second, max_skew_ms
         self._gains = {name: LinearGain() for name in INPUTS[task]}
         self._network: Network | None = None
-        self._warned: set[str] = set()
+        self._told: set[str] = set()
         self._sequence = 0
 
     def inputs(self) -> tuple[str, ...]:
@@ -112,6 +115,9 @@ class Fuse(Node):
     def _luma(self, name: str, frame: Frame) -> tuple[np.ndarray, ColorRange]:
         """Luma as (H, W) uint8 and its range."""
         if frame.pixel_format == "gray16":
+            if name not in self._told:
+                self._told.add(name)
+                log.info("%s: %s has 16 bits; an automatic gain that follows slowly brings it to 8", self.name, name)
             return self._gains[name](frame.data), "full"
         if frame.pixel_format == "bgr24":
             return cv2.cvtColor(frame.data, cv2.COLOR_BGR2YCrCb)[:, :, 0], "full"
@@ -121,8 +127,8 @@ class Fuse(Node):
         if plane.shape == (height, width):
             return plane
         rows, columns = plane.shape
-        if abs(columns * height / (rows * width) - 1) > 0.02 and "shape" not in self._warned:
-            self._warned.add("shape")
+        if abs(columns * height / (rows * width) - 1) > 0.02 and "shape" not in self._told:
+            self._told.add("shape")
             log.warning(
                 "%s: %s is %dx%d and %s %dx%d, of another shape: it is stretched, and will not lie right unless both "
                 "see the same field",

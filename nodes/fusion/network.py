@@ -32,6 +32,10 @@ def find_device(wanted: Device) -> torch.device:
     return torch.device("cuda" if there and wanted != "cpu" else "cpu")
 
 
+def is_out_of_memory(error: Exception) -> bool:
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
+
+
 class Network:
     """A network with its weights, ready on a device.
 
@@ -91,7 +95,15 @@ class Network:
 
     def compute(self, first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
         """The network itself: (1, 1, H, W) twice to (1, 1, H, W), all -1..1."""
-        fused: torch.Tensor = self.module(first, second)
+        try:
+            fused: torch.Tensor = self.module(first, second)
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            height, width = first.shape[-2:]
+            raise DeviceError(
+                f"device {self.device.type!r}: not enough memory to fuse frames of {width}x{height}; make them smaller"
+            ) from error
         return fused
 
     def download(self, fused: torch.Tensor, color_range: ColorRange) -> np.ndarray:

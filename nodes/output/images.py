@@ -17,8 +17,8 @@ class ImagesOutput(Node):
     """Write each frame as an image. An image is complete or not there.
 
     Args:
-        path: a folder, made if its parent is there, for files named as the source's or `000000.png` and on; or, with the
-            suffix of an image, the one file for the one frame that comes.
+        path: a folder, made if its parent is there, for files named as the source's or `000000.png` and on; or, with
+            the suffix of an image, the one file for the one frame that comes.
         format: of the files in a folder. 16-bit frames need png or tiff.
         quality: of JPEG, 1 to 100.
     """
@@ -57,7 +57,9 @@ class ImagesOutput(Node):
         except OSError as error:
             raise OutputError(f"{self.path}: the folder cannot be made: {reason(error)}") from error
         name = frame.name or f"{frame.sequence:06d}"
-        return self.path / f"{name.replace('/', '_')}{self.suffix}"  # a name may come from afar: never out of the folder
+        return (
+            self.path / f"{name.replace('/', '_')}{self.suffix}"
+        )  # a name may come from afar: never out of the folder
 
 
 def write_image(path: Path, frame: Frame, quality: int) -> None:

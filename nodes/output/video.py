@@ -49,8 +49,8 @@ class VideoOutput(Node):
     """Write frames to a video file, with their timestamps, range and matrix.
 
     The file is created with the first frame, under its final name, and plays from then on, also if the process is
-    killed: all but about the last two seconds are there. When the run fails it is renamed to `*.partial.*`, so that what
-    has the final name is whole.
+    killed: all but about the last two seconds are there. When the run fails it is renamed to `*.partial.*`, so that
+    what has the final name is whole.
 
     Args:
         path: .mp4, .mov or .mkv. MKV keeps times to the millisecond, the others to 1/90000 s.
@@ -167,7 +167,7 @@ class VideoOutput(Node):
         return stream
 
     def _in_codec_format(self, frame: Frame, first: Frame) -> av.VideoFrame:
-        """The frame as the encoder takes it, in the range and matrix of the first one, which the file is tagged with."""
+        """The frame as the encoder takes it, in the range and matrix of the first, for the file has but one of each."""
         picture = picture_of(frame, pad_to_even=self.codec == "h264")
         wanted = self._stream.codec_context.pix_fmt
         looks = [(each.color_range, each.color_matrix) for each in (frame, first)]
@@ -183,7 +183,7 @@ class VideoOutput(Node):
 
     def _pts(self, frame: Frame) -> int:
         """Presentation time in ticks of our clock; later than the last, for no two frames can have one time."""
-        pts = round(frame.timestamp_ns / (self.clock.denominator ** -1 * 1e9))
+        pts = round(frame.timestamp_ns * self.clock.denominator / 1_000_000_000)
         if self._last_pts < 0 and pts < 0:
             log.warning("%s: times begin at %.3f s; they are moved to begin at 0", self.name, frame.timestamp_ns / 1e9)
             self._shift = -pts
@@ -199,10 +199,13 @@ class VideoOutput(Node):
 
     def _set_aside(self) -> None:
         """Give up the final name; what was written may still be of use."""
-        aside = self.path.with_name(f"{self.path.stem}.partial{self.path.suffix}")
+        self._result, aside = None, self.path.with_name(f"{self.path.stem}.partial{self.path.suffix}")
         if not self.path.is_file():  # a device
             return
         try:
+            if not self.path.stat().st_size:
+                self.path.unlink()
+                return
             self.path.replace(aside)
         except OSError as error:
             log.warning("%s: %s is not whole, and cannot be renamed: %s", self.name, self.path, reason(error))

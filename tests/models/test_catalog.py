@@ -43,7 +43,7 @@ def test_an_unknown_model_is_answered_with_the_nearest() -> None:
 
 
 def test_weights_that_do_not_come_with_us_are_answered_with_those_that_do() -> None:
-    with pytest.raises(ModelError, match="no weights of 'cadnif' for task 'focus'.*there are: cadnif-infrared"):
+    with pytest.raises(ModelError, match=r"no weights of 'cadnif' for task 'focus'.*there are: cadnif-infrared"):
         catalog.shipped("cadnif", "focus")
     with pytest.raises(ModelError, match="there is no task 'sonar'"):
         catalog.shipped("cadnif", "sonar")
@@ -78,7 +78,7 @@ def test_weights_of_somebody_else_are_told(weights: Path) -> None:
 def test_another_architecture_is_told_with_the_first_tensor_that_does_not_fit(weights: Path) -> None:
     tensors = load_file(weights)
     spoil(weights, {key: value for key, value in tensors.items() if key != "out.bias"})
-    with pytest.raises(ModelError, match="of another architecture: 1 tensors do not fit, the first is 'out.bias'"):
+    with pytest.raises(ModelError, match=r"of another architecture: 1 tensors do not fit, the first is 'out\.bias'"):
         catalog.load(weights)
     spoil(weights, tensors | {"out.weight": torch.zeros(1, 32, 3, 3)})
     with pytest.raises(ModelError, match=r"out\.weight"):

@@ -25,7 +25,7 @@ def folders(tmp_path: Path) -> tuple[Path, Path]:
 
 
 def test_means_are_over_the_pairs_and_the_controls_stand_beside(folders: tuple[Path, Path]) -> None:
-    pairs = evaluation.find_pairs(*folders)
+    pairs = evaluation.find_pairs(*folders, "infrared")
     result = evaluation.judge(pairs, "infrared", {"first": lambda _, a, b: a}, None)
     assert result["names"] == ["one", "two"]
     assert list(result["means"]) == ["average", "maximum", "first"]
@@ -37,14 +37,14 @@ def test_means_are_over_the_pairs_and_the_controls_stand_beside(folders: tuple[P
 
 
 def test_ready_images_are_judged_by_name(folders: tuple[Path, Path]) -> None:
-    pairs = evaluation.find_pairs(*folders)
+    pairs = evaluation.find_pairs(*folders, "infrared")
     result = evaluation.judge(pairs, "focus", {"ready": evaluation.from_folder(folders[0])}, None)
     assert result["means"]["ready"]["MI"] > result["means"]["average"]["MI"]
     assert "Hot" not in result["means"]["ready"]
 
 
 def test_a_sheet_has_a_row_for_each_pair(folders: tuple[Path, Path], tmp_path: Path) -> None:
-    pairs = evaluation.find_pairs(*folders)
+    pairs = evaluation.find_pairs(*folders, "infrared")
     evaluation.judge(pairs, "focus", {}, tmp_path / "sheet.png")
     sheet = cv2.imread(str(tmp_path / "sheet.png"), 0)
     assert sheet.shape == (24 + 2 * 256, 4 * 320)
@@ -53,16 +53,16 @@ def test_a_sheet_has_a_row_for_each_pair(folders: tuple[Path, Path], tmp_path: P
 def test_folders_that_do_not_pair_are_told(folders: tuple[Path, Path], tmp_path: Path) -> None:
     (folders[0] / "one.png").unlink()
     with pytest.raises(DataError, match="do not pair: 1 names are in one only, the first is 'one'"):
-        evaluation.find_pairs(*folders)
+        evaluation.find_pairs(*folders, "infrared")
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match="they hold no image"):
-        evaluation.find_pairs(tmp_path / "empty", tmp_path / "empty")
+        evaluation.find_pairs(tmp_path / "empty", tmp_path / "empty", "infrared")
     with pytest.raises(DataError, match="there is no such folder"):
-        evaluation.find_pairs(tmp_path / "none", folders[1])
+        evaluation.find_pairs(tmp_path / "none", folders[1], "infrared")
 
 
 def test_a_fused_image_that_is_missing_or_of_another_size_is_told(folders: tuple[Path, Path], tmp_path: Path) -> None:
-    pairs = evaluation.find_pairs(*folders)
+    pairs = evaluation.find_pairs(*folders, "infrared")
     ready = tmp_path / "ready"
     ready.mkdir()
     with pytest.raises(DataError, match="there is no fused image 'one'"):
@@ -74,7 +74,7 @@ def test_a_fused_image_that_is_missing_or_of_another_size_is_told(folders: tuple
 
 
 def test_a_sheet_that_cannot_be_written_is_told(folders: tuple[Path, Path], tmp_path: Path) -> None:
-    pairs = evaluation.find_pairs(*folders)
+    pairs = evaluation.find_pairs(*folders, "infrared")
     for path in (tmp_path / "none" / "x.png", tmp_path / "x.doc"):
         with pytest.raises(DataError, match="cannot be written"):
             evaluation.judge(pairs, "focus", {}, path)
@@ -83,3 +83,12 @@ def test_a_sheet_that_cannot_be_written_is_told(folders: tuple[Path, Path], tmp_
 def test_undefined_values_are_left_out_of_a_mean() -> None:
     assert evaluation.mean([1.0, math.nan, 3.0]) == 2.0
     assert math.isnan(evaluation.mean([math.nan]))
+
+
+def test_a_data_set_alone_is_every_folder_in_it_with_both_sources(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    for source, folder in zip(("near", "far"), folders, strict=True):
+        folder.rename(tmp_path / source)
+    pairs = evaluation.find_pairs(tmp_path, None, "focus")
+    assert [stem for stem, _, _ in pairs] == ["one", "two"]
+    with pytest.raises(DataError, match="no folder here has both infrared/ and visible/"):
+        evaluation.find_pairs(tmp_path, None, "infrared")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from models import losses
+from models import losses, metrics
 
 
 @pytest.fixture
@@ -52,7 +52,15 @@ def test_gradient_is_in_units_a_pixel() -> None:
 
 def test_ssim_of_a_picture_with_itself_is_one(pair: tuple[torch.Tensor, torch.Tensor]) -> None:
     assert losses.ssim(pair[0], pair[0]).item() == pytest.approx(1)
-    assert losses.ssim(pair[0], -pair[0]).item() < 0
+    assert losses.ssim(pair[0], -pair[0]).item() < 0.2  # the same means, turned about
+
+
+def test_ssim_agrees_with_the_metric() -> None:
+    torch.manual_seed(1)
+    first, second = (torch.randint(0, 256, (48, 64), dtype=torch.uint8) for _ in range(2))
+    planes = [x.float()[None, None] / 127.5 - 1 for x in (first, second)]
+    metric = metrics.structural_similarity(first.numpy(), first.numpy(), second.numpy()) / 2
+    assert losses.ssim(*planes).item() == pytest.approx(metric, abs=1e-4)
 
 
 def test_correlation_is_nought_for_the_sum_of_both(pair: tuple[torch.Tensor, torch.Tensor]) -> None:

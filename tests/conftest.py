@@ -1,0 +1,59 @@
+"""The command line as a fixture, and weights to fuse with that need no training."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+# The tests' pictures are so small that a second thread costs more than it brings: ten times the time on a busy machine.
+# Read once, when torch is imported.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a command came to."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def error(self) -> str:
+        """The one line that says what went wrong."""
+        lines = [line for line in self.err.splitlines() if line.startswith("error: ")]
+        assert len(lines) == 1, self.err
+        assert "Traceback" not in self.err
+        return lines[0]
+
+
+Command = Callable[..., Outcome]
+
+
+@pytest.fixture
+def command(capfd: pytest.CaptureFixture[str]) -> Iterator[Command]:
+    """`command("fuse", a, b)` is `python run.py fuse a b`, in this process."""
+    import run
+
+    def do(*arguments: object) -> Outcome:
+        capfd.readouterr()
+        code = run.main([str(argument) for argument in arguments])
+        return Outcome(code, *capfd.readouterr())
+
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield do
+    root.handlers[:] = handlers
+    root.setLevel(level)
+
+
+@pytest.fixture(scope="session")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from tests import media
+
+    return media.write_weights(tmp_path_factory.mktemp("weights") / "untrained.safetensors")
