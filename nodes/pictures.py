@@ -126,10 +126,16 @@ def image_of(frame: Frame) -> np.ndarray:
         picture = picture_of(frame)  # which carries the matrix
         rgb = picture.reformat(format="bgr24", src_color_range=side, dst_color_range=FULL, interpolation=EXACT)
         return array_of(rgb, "bgr24")
-    if frame.pixel_format == "gray8" and frame.color_range == "limited":
-        stretched = (frame.data.astype(np.float32) - 16) * (255 / 219)
-        return np.clip(np.rint(stretched), 0, 255).astype(np.uint8)
-    return frame.data
+    return gray_in(frame, "full") if frame.pixel_format == "gray8" else frame.data
+
+
+def gray_in(frame: Frame, color_range: ColorRange) -> np.ndarray:
+    """The (H, W) uint8 of a gray8 frame, brought to a range; swscale would take it for full, whatever it is told."""
+    if frame.color_range == color_range:
+        return frame.data
+    gray = frame.data.astype(np.float32)
+    brought = (gray - 16) * (255 / 219) if color_range == "full" else gray * (219 / 255) + 16
+    return np.clip(np.rint(brought), 0, 255).astype(np.uint8)
 
 
 def read_image(path: Path) -> tuple[np.ndarray, bool]:

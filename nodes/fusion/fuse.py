@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 from pydantic import Field
 
+from models import inference
 from models.catalog import MODELS
 from nodes.fusion.network import Device, Network, Precision
 from nodes.fusion.thermal import LinearGain
@@ -56,6 +57,8 @@ class Fuse(Node):
         if reference not in (None, *INPUTS[task]):
             raise ConfigError(f"setting 'reference' is {reference!r}.{did_you_mean(str(reference), INPUTS[task])}")
         self.reference, self.max_skew_ms = reference or self.second, max_skew_ms
+        if device != "cuda":
+            pass #inference.keep_memory()  # now: threads that have begun already would keep to heaps of their own
         self._gains = {name: LinearGain() for name in INPUTS[task]}
         self._network: Network | None = None
         self._told: set[str] = set()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -12,7 +13,7 @@ from typing import Annotated, Any, Literal
 import av
 from pydantic import Field
 
-from nodes.pictures import FULL, LIMITED, check_target, picture_of, reason
+from nodes.pictures import EXACT, FULL, LIMITED, check_target, gray_in, picture_of, reason
 from pipeline.errors import ConfigError, OutputError
 from pipeline.frame import MATRIX_CODES, Frame
 from pipeline.node import Node
@@ -168,17 +169,21 @@ class VideoOutput(Node):
 
     def _in_codec_format(self, frame: Frame, first: Frame) -> av.VideoFrame:
         """The frame as the encoder takes it, in the range and matrix of the first, for the file has but one of each."""
+        if frame.pixel_format == "gray8":
+            frame = replace(frame, data=gray_in(frame, first.color_range), color_range=first.color_range)
         picture = picture_of(frame, pad_to_even=self.codec == "h264")
         wanted = self._stream.codec_context.pix_fmt
         looks = [(each.color_range, each.color_matrix) for each in (frame, first)]
-        if picture.format.name == wanted and (looks[0] == looks[1] or frame.pixel_format == "gray16"):
+        if picture.format.name == wanted and (looks[0] == looks[1] or frame.pixel_format != "yuv420p"):
             return picture
+        gray = frame.pixel_format == "gray8"  # its luma is copied
         return picture.reformat(
             format=wanted,
             src_colorspace=SPACES[frame.color_matrix],
             dst_colorspace=SPACES[first.color_matrix],
-            src_color_range=picture.color_range,
-            dst_color_range=encoded_range(first, wanted),
+            src_color_range=FULL if gray else picture.color_range,
+            dst_color_range=FULL if gray else encoded_range(first, wanted),
+            interpolation=EXACT if frame.pixel_format == "yuv420p" else None,
         )
 
     def _pts(self, frame: Frame) -> int:

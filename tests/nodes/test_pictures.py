@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from fractions import Fraction
+
 import av
 import numpy as np
 import pytest
@@ -135,6 +138,20 @@ def test_deep_gray_keeps_its_numbers(bits: int, order: str) -> None:
     plane_of(picture.planes[0], picture, 0)[:] = counts
     assert pixel_format_of(picture) == "gray16"
     assert np.array_equal(array_of(picture, "gray16"), counts)
+
+
+@pytest.mark.parametrize("pixel_format", FORMATS)
+def test_a_picture_stored_from_the_bottom_up_comes_the_right_way_up(pixel_format: PixelFormat) -> None:
+    frame = make_frame(4, pixel_format, (40, 30))
+    picture = picture_of(frame)
+    picture.pts, picture.time_base = 0, Fraction(1, 25)
+    graph = av.filter.Graph()
+    source = graph.add_buffer(width=40, height=30, format=picture.format.name, time_base=Fraction(1, 25))
+    graph.link_nodes(source, graph.add("vflip"), graph.add("buffersink")).configure()
+    flipped = graph.vpush(picture) or graph.vpull()
+    assert flipped.planes[0].line_size < 0
+    planes = replace(frame, data=array_of(flipped, pixel_format)).planes
+    assert all(np.array_equal(plane, wanted[::-1]) for plane, wanted in zip(planes, frame.planes, strict=True))
 
 
 # Colour

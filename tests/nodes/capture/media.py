@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import resource
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -123,7 +124,7 @@ def bgr_of(y: float, u: float, v: float, color_range: ColorRange, matrix: ColorM
     return np.clip(255 * np.array([b, g, r]), 0, 255)
 
 
-def yuv_of(bgr: Sequence[int], matrix: ColorMatrix) -> np.ndarray:
+def yuv_of(bgr: Iterable[float], matrix: ColorMatrix) -> np.ndarray:
     """(3,) float YUV of limited range of a colour in 8-bit BGR, by the book."""
     red, blue = WEIGHTS[matrix]
     b, g, r = (value / 255 for value in bgr)
@@ -171,14 +172,26 @@ def write(path: Path, frames: Iterable[Frame], **settings: Any) -> VideoOutput:
 
 
 @contextmanager
-def files_no_larger_than(size: int) -> Iterator[None]:
-    """In this process no file grows beyond so many bytes: as on a full disk."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+def limited(what: int, limit: int) -> Iterator[None]:
+    """A limit of the system on this process, e.g. resource.RLIMIT_FSIZE."""
+    before = resource.getrlimit(what)
+    resource.setrlimit(what, (limit, before[1]))
     try:
         yield
     finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        resource.setrlimit(what, before)
+
+
+def files_no_larger_than(size: int) -> AbstractContextManager[None]:
+    """No file grows beyond so many bytes: as on a full disk."""
+    return limited(resource.RLIMIT_FSIZE, size)
+
+
+def no_more_open_files() -> AbstractContextManager[None]:
+    """No file can be opened, neither an older one nor a new one."""
+    lowest_free = os.dup(1)
+    os.close(lowest_free)
+    return limited(resource.RLIMIT_NOFILE, lowest_free)
 
 
 def open_files() -> int:

@@ -14,7 +14,15 @@ import pytest
 
 from nodes.output.video import VideoOutput
 from pipeline.errors import OutputError
-from tests.nodes.capture.media import files_no_larger_than, make_frame, open_files, read, read_whole, write
+from tests.nodes.capture.media import (
+    files_no_larger_than,
+    make_frame,
+    no_more_open_files,
+    open_files,
+    read,
+    read_whole,
+    write,
+)
 
 KINDS = [("a.mp4", "h264"), ("a.mov", "h264"), ("a.mkv", "h264"), ("a.mkv", "ffv1")]
 ROOT = Path(__file__).resolve().parents[3]
@@ -91,12 +99,14 @@ def test_a_full_disk_is_one_line_and_leaves_what_plays(tmp_path: Path, name: str
 def test_a_disk_that_is_full_at_the_end_leaves_nothing_under_the_final_name(
     tmp_path: Path, name: str, codec: str
 ) -> None:
+    files = open_files()
     node = opened(tmp_path / name, 12, codec)
     with files_no_larger_than((tmp_path / name).stat().st_size + 10):
         with pytest.raises(OutputError, match="cannot be finished: File too large"):
             node.close()
         node.abort()
     assert name not in names(tmp_path)
+    assert open_files() == files
 
 
 @pytest.mark.parametrize(("name", "codec"), KINDS)
@@ -122,6 +132,14 @@ def test_a_frame_that_the_codec_cannot_hold_leaves_the_older_file(tmp_path: Path
         write(tmp_path / "a.mp4", [make_frame(0, "gray16")])
     with pytest.raises(OutputError, match="20000x2 gray8 cannot be encoded"):
         write(tmp_path / "a.mp4", [make_frame(0, "gray8", (20_000, 2))])
+    assert (tmp_path / "a.mp4").read_bytes() == b"older"
+    assert names(tmp_path) == ["a.mp4"]
+
+
+def test_an_older_file_that_cannot_be_opened_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "a.mp4").write_bytes(b"older")
+    with no_more_open_files(), pytest.raises(OutputError, match="cannot be written to: Too many open files"):
+        write(tmp_path / "a.mp4", [make_frame()])
     assert (tmp_path / "a.mp4").read_bytes() == b"older"
     assert names(tmp_path) == ["a.mp4"]
 
