@@ -229,6 +229,29 @@ def reason(error: Exception) -> str:
     return str(getattr(error, "strerror", None) or error)
 
 
+def write_image(path: Path, image: np.ndarray, quality: int = 95) -> None:
+    """Encode as the suffix says, and write whole.
+
+    Args:
+        path: ends in one of IMAGE_SUFFIXES.
+        image: (H, W) uint8 or uint16, the latter for .png and .tiff alone, or (H, W, 3) uint8 BGR.
+        quality: of JPEG, 1..100.
+
+    Raises:
+        OutputError: it cannot be written, or the format cannot hold it.
+    """
+    (height, width), suffix = image.shape[:2], path.suffix.lower()
+    if image.dtype == np.uint16 and suffix not in (".png", ".tif", ".tiff"):
+        raise OutputError(f"{path}: {suffix} cannot hold 16 bits; write png or tiff")
+    try:
+        ok, data = cv2.imencode(suffix, image, [cv2.IMWRITE_JPEG_QUALITY, quality])
+    except cv2.error:  # which of the two it does depends on its version
+        ok = False
+    if not ok:
+        raise OutputError(f"{path}: {width}x{height} is too large for {suffix}; write tiff, or something smaller")
+    write_whole(path, data.tobytes())
+
+
 def write_whole(path: Path, data: bytes) -> None:
     """Write a file under another name first, then give it the final one: it is complete or not there.
 

@@ -45,6 +45,12 @@ def write_image(path: Path, image: np.ndarray) -> Path:
     return path
 
 
+def read_image(path: Path) -> np.ndarray:
+    image = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+    assert image is not None, f"{path} is no image"
+    return image
+
+
 def noise(number: int = 0, size: tuple[int, int] = SIZE) -> np.ndarray:
     """(H, W, 3) uint8 BGR that no codec makes small."""
     return np.random.default_rng(number).integers(0, 256, (size[1], size[0], 3), np.uint8)

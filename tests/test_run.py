@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import pytest
 import torch
@@ -118,7 +117,7 @@ def test_two_images_become_one(command: Command, weights: Path, tmp_path: Path) 
     infrared, visible = media.write_pair(tmp_path)
     out = tmp_path / "fused.png"
     assert command("fuse", infrared, visible, "-o", out, "--weights", weights).code == 0
-    fused = cv2.imread(str(out))
+    fused = media.read_image(out)
     assert fused.shape == (48, 64, 3)
     assert {path.name for path in tmp_path.iterdir()} == {"infrared.png", "visible.png", "fused.png"}
 
@@ -133,7 +132,7 @@ def test_two_folders_become_a_folder_with_the_same_names(command: Command, weigh
     # Each from its own pair: the tenth is not taken for the second.
     pair = [folder / "10.png" for folder in folders]
     assert command("fuse", *pair, "-o", tmp_path / "ten.png", "--weights", weights).code == 0
-    alone, among = (cv2.imread(str(path)) for path in (tmp_path / "ten.png", tmp_path / "fused" / "10.png"))
+    alone, among = (media.read_image(path) for path in (tmp_path / "ten.png", tmp_path / "fused" / "10.png"))
     assert np.array_equal(alone, among)
 
 
@@ -264,9 +263,7 @@ def test_a_checkpoint_of_another_config_is_refused_and_restart_begins_anew(comma
     ("override", "says"),
     [("steps=0", "steps"), ("stepz=3", "stepz"), ("steps", "setting=value"), ("data=nowhere", "nowhere")],
 )
-def test_a_mistake_in_a_training_config_is_answered(
-    command: Command, training: Path, override: str, says: str
-) -> None:
+def test_a_mistake_in_a_training_config_is_answered(command: Command, training: Path, override: str, says: str) -> None:
     outcome = command("train", training, override)
     assert outcome.code == 2
     assert says in outcome.error
@@ -299,7 +296,7 @@ def test_eval_judges_ready_images_and_draws_a_sheet(command: Command, tmp_path: 
     assert judged["pairs"] == 2
     assert judged["names"] == ["1", "2"]
     assert set(judged["means"]) == {"average", "maximum", str(visible)}
-    assert cv2.imread(str(sheet)).shape[1] == 5 * 320  # two sources, two controls, one to be judged
+    assert media.read_image(sheet).shape[1] == 5 * 320  # two sources, two controls, one to be judged
 
 
 def test_eval_writes_only_json_to_standard_output(command: Command, tmp_path: Path) -> None:

@@ -116,6 +116,6 @@ def lines(figures: dict[str, Any]) -> list[str]:
         head,
         f"{'ms':<12} {'p50':>9} {'p95':>9} {'p99':>9}",
         *rows,
-        f"{figures['frames_per_second']:.2f} frames/s; the network is {figures['faster_than_plain_torch_fp32']:.1f} times "
-        "as fast as in plain torch (fp32, NCHW)",
+        f"{figures['frames_per_second']:.2f} frames/s; the network is "
+        f"{figures['faster_than_plain_torch_fp32']:.1f} times as fast as in plain torch (fp32, NCHW)",
     ]

@@ -58,7 +58,7 @@ class Fuse(Node):
             raise ConfigError(f"setting 'reference' is {reference!r}.{did_you_mean(str(reference), INPUTS[task])}")
         self.reference, self.max_skew_ms = reference or self.second, max_skew_ms
         if device != "cuda":
-            pass #inference.keep_memory()  # now: threads that have begun already would keep to heaps of their own
+            inference.keep_memory()  # now: threads that have begun already would keep to heaps of their own
         self._gains = {name: LinearGain() for name in INPUTS[task]}
         self._network: Network | None = None
         self._told: set[str] = set()

@@ -5,9 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
-import cv2
-
-from nodes.pictures import IMAGE_SUFFIXES, check_target, image_of, reason, write_whole
+from nodes.pictures import IMAGE_SUFFIXES, check_target, image_of, reason, write_image
 from pipeline.errors import ConfigError, OutputError
 from pipeline.frame import Frame
 from pipeline.node import Node
@@ -45,7 +43,8 @@ class ImagesOutput(Node):
     def process(self, frame: Frame) -> None:
         if self.single and self._written:
             raise OutputError(f"{self.path}: holds one image, and a second frame came; give a folder")
-        write_image(self.path if self.single else self._path_in_folder(frame), frame, self.quality)
+        path = self.path if self.single else self._path_in_folder(frame)
+        write_image(path, image_of(frame), self.quality)
         self._written += 1
 
     def report(self) -> dict[str, Any]:
@@ -60,27 +59,3 @@ class ImagesOutput(Node):
         return (
             self.path / f"{name.replace('/', '_')}{self.suffix}"
         )  # a name may come from afar: never out of the folder
-
-
-def write_image(path: Path, frame: Frame, quality: int) -> None:
-    """Encode as the suffix says, and write.
-
-    Args:
-        path: ends in one of IMAGE_SUFFIXES.
-        frame: of any format; 16 bits need .png or .tiff.
-        quality: of JPEG, 1..100.
-
-    Raises:
-        OutputError: it cannot be written, or the format cannot hold it.
-    """
-    image, suffix = image_of(frame), path.suffix.lower()
-    if image.dtype.itemsize == 2 and suffix not in (".png", ".tif", ".tiff"):
-        raise OutputError(f"{path}: {suffix} cannot hold 16 bits; write png or tiff")
-    try:
-        ok, data = cv2.imencode(suffix, image, [cv2.IMWRITE_JPEG_QUALITY, quality])
-    except cv2.error:
-        ok = False
-    if not ok:
-        width, height = frame.size
-        raise OutputError(f"{path}: {width}x{height} cannot be written as {suffix}; write png or tiff")
-    write_whole(path, data.tobytes())

@@ -10,8 +10,8 @@ from typing import Any
 import cv2
 import numpy as np
 
-from nodes.pictures import check_target, image_of, write_whole
-from pipeline.errors import ConfigError, OutputError
+from nodes.pictures import check_target, image_of, write_image
+from pipeline.errors import ConfigError
 from pipeline.frame import Frame
 from pipeline.node import Node
 
@@ -71,11 +71,7 @@ class SheetOutput(Node):
         if not self._rows:
             return
         rows, self._rows = self._rows, []
-        try:
-            _, data = cv2.imencode(".png", np.vstack([self._labels(), *rows]))
-        except cv2.error as error:  # more than PNG can be high
-            raise OutputError(f"{self.path}: the sheet is too large; take a smaller width or fewer moments") from error
-        write_whole(self.path, data.tobytes())
+        write_image(self.path, np.vstack([self._labels(), *rows]))
         self._written = True
 
     def abort(self) -> None:

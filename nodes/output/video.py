@@ -111,10 +111,8 @@ class VideoOutput(Node):
             return
         with suppress(*FAILURES):
             container.mux(self._stream.encode(None))
-        # Where the end of the file cannot be written the first try fails, and leaves the file open for a second one.
-        for _ in range(2):
-            with suppress(*FAILURES):
-                container.close()
+        with suppress(*FAILURES):
+            container.close()
         self._set_aside()
 
     def report(self) -> dict[str, Any]:

@@ -138,6 +138,15 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+def test_a_sheet_too_large_for_png_is_one_line_and_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cv2, "imencode", lambda *_: (False, np.empty(0, np.uint8)))  # as OpenCV does from 2 ** 20 px on
+    with pytest.raises(OutputError, match=r"64x72 is too large for \.png"):
+        sheet(tmp_path / "a.png", {"a": gray(50)})
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [

@@ -175,6 +175,16 @@ def test_any_nominal_rate_will_do(tmp_path: Path, rate: Fraction | None) -> None
     assert times_ms(read_whole(tmp_path / "a.mp4")) == [0, 40, 80, 120, 160]
 
 
+def test_frames_are_stored_in_the_order_they_are_shown_with_a_key_frame_often(tmp_path: Path) -> None:
+    data = make_frame(0, size=(16, 16)).data
+    frames = (make_frame(n, size=(16, 16), data=data, frame_rate=Fraction(90_000)) for n in range(250))
+    write(tmp_path / "a.mp4", frames, preset="slow")
+    with av.open(str(tmp_path / "a.mp4")) as container:
+        packets = [packet for packet in container.demux(video=0) if packet.size]
+    assert all(packet.dts == packet.pts for packet in packets)
+    assert sum(packet.is_keyframe for packet in packets) >= 3  # each begins a fragment, so it bounds what a kill loses
+
+
 # Settings
 
 

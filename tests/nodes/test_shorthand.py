@@ -1,0 +1,116 @@
+"""From two paths and a third to the tree that a config would give."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import nodes
+from nodes import shorthand
+from pipeline import config
+from pipeline.errors import ConfigError, SourceError
+from tests import media
+
+
+def tree(first: Path, second: Path, output: Path, task: str = "infrared") -> shorthand.Tree:
+    return shorthand.tree(first, second, output, {"task": task}, fps=12.5, codec="h264")
+
+
+@pytest.mark.parametrize(
+    ("task", "names"),
+    [
+        ("infrared", ("infrared", "visible")),
+        ("exposure", ("under", "over")),
+        ("focus", ("near", "far")),
+        ("medical", ("mri", "other")),
+    ],
+)
+def test_the_sources_are_the_tasks_inputs_in_their_order(tmp_path: Path, task: str, names: tuple[str, str]) -> None:
+    first, second = media.write_folders(tmp_path, ["1"])
+    made = tree(first, second, tmp_path / "out", task)
+    assert list(made) == [*names, "fuse", "output"]
+    assert [made[name]["path"] for name in names] == [str(first), str(second)]
+    assert made["fuse"] == {"type": "fusion.fuse", "inputs": {name: name for name in names}, "task": task}
+
+
+def test_the_tree_is_a_config_that_builds(tmp_path: Path) -> None:
+    pipeline = config.build(tree(*media.write_pair(tmp_path), tmp_path / "out.png"), nodes.TYPES)
+    assert pipeline.mode == "recorded"
+
+
+KINDS: dict[str, tuple[str, str, dict[str, Any]]] = {
+    "images to an image": ("pair", "out.PNG", {"type": "output.images"}),
+    "videos to a video": ("videos", "out.mp4", {"type": "output.video", "codec": "h264"}),
+    "videos to a folder": ("videos", "out", {"type": "output.images"}),
+    "folders to a folder": ("folders", "out", {"type": "output.images"}),
+    "folders to a folder with a dot": ("folders", "old.d", {"type": "output.images"}),
+    "folders to a video": ("folders", "out.mkv", {"type": "output.video", "codec": "h264"}),
+}
+
+
+def sources(kind: str, folder: Path) -> tuple[Path, Path]:
+    if kind == "videos":  # which need not be any: only their names are looked at
+        paths = folder / "a.mp4", folder / "b.avi"
+        for path in paths:
+            path.touch()
+        return paths
+    return media.write_pair(folder) if kind == "pair" else media.write_folders(folder, ["1"])
+
+
+@pytest.mark.parametrize(("kind", "name", "output"), KINDS.values(), ids=KINDS.keys())
+def test_the_output_is_of_the_kind_that_its_name_says(
+    tmp_path: Path, kind: str, name: str, output: dict[str, Any]
+) -> None:
+    (tmp_path / "old.d").mkdir()
+    made = tree(*sources(kind, tmp_path), tmp_path / name)["output"]
+    assert made == {"inputs": "fuse", "path": str(tmp_path / name), **output}
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"), [("pair", "out"), ("pair", "out.mp4"), ("videos", "out.png"), ("folders", "out.avi")]
+)
+def test_an_output_that_does_not_go_with_the_inputs_is_refused(tmp_path: Path, kind: str, name: str) -> None:
+    with pytest.raises(ConfigError, match=f"{name}: .* legal are "):
+        tree(*sources(kind, tmp_path), tmp_path / name)
+
+
+def test_inputs_of_two_kinds_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"is an image, .* is a folder: both must be of one kind"):
+        tree(sources("pair", tmp_path)[0], sources("folders", tmp_path)[1], tmp_path / "out")
+
+
+def test_a_missing_input_is_named(tmp_path: Path) -> None:
+    first, _ = sources("pair", tmp_path)
+    with pytest.raises(SourceError, match=r"gone.png: there is no such file or folder"):
+        tree(first, tmp_path / "gone.png", tmp_path / "out.png")
+    with pytest.raises(SourceError, match="File name too long"):
+        tree(first, tmp_path / ("n" * 300), tmp_path / "out.png")
+
+
+def test_folders_pair_by_name_whatever_the_format_and_whatever_else_lies_there(tmp_path: Path) -> None:
+    infrared, visible = media.write_folders(tmp_path, ["1", "2"])
+    (infrared / "1.png").rename(infrared / "1.TIFF")
+    (visible / "notes.txt").touch()
+    (visible / ".3.png").touch()
+    assert "output" in tree(infrared, visible, tmp_path / "out")
+
+
+def test_folders_that_do_not_pair_are_refused_with_the_first_of_each(tmp_path: Path) -> None:
+    infrared, visible = media.write_folders(tmp_path, ["1", "2", "3"])
+    (infrared / "2.png").unlink()
+    (infrared / "1.png").unlink()
+    with pytest.raises(SourceError, match=r"do not pair: 2 only in .*visible \(the first is '1'\); both need the same"):
+        tree(infrared, visible, tmp_path / "out")
+
+
+def test_outputs_may_not_be_written_over_inputs_or_one_another(tmp_path: Path) -> None:
+    camera = {"type": "capture.video", "path": str(tmp_path / "a.mkv")}
+    save = {"type": "output.video", "path": f"{tmp_path}/./b.mkv"}
+    shorthand.refuse_clashes({"camera": camera, "again": camera, "save": save})
+    with pytest.raises(ConfigError, match=r"Node 'save' would write over .*, which node 'camera' uses too"):
+        shorthand.refuse_clashes({"save": save | {"path": f"{tmp_path}/../{tmp_path.name}/a.mkv"}, "camera": camera})
+    with pytest.raises(ConfigError, match="which node 'save' uses too"):
+        shorthand.refuse_clashes({"save": save, "more": save | {"path": str(tmp_path / "b.mkv")}})
+    shorthand.refuse_clashes({"save": save, "live": {"type": "output.memory", "path": None}, "odd": {"path": 5}})
