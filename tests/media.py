@@ -135,7 +135,7 @@ def decoded(path: Path) -> list[av.VideoFrame]:
 
 
 def times_s(path: Path) -> list[float]:
-    return [round(float(picture.pts * picture.time_base), 3) for picture in decoded(path)]
+    return [round(picture.time, 3) for picture in decoded(path) if picture.time is not None]
 
 
 @cache

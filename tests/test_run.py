@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -47,6 +49,31 @@ def test_quiet_stands_before_or_behind_the_command(
     assert outcome.code == 0
     assert outcome.out == ""
     assert (outcome.err == "") == (words != ["run"])
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize("quiet", [False, True])
+def test_a_terminal_shows_progress_towards_the_expected_frames_unless_quiet(
+    command: Command, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, quiet: bool
+) -> None:
+    media.write_folders(tmp_path, ["1", "2", "3"])
+    folders = {name: {"path": str(tmp_path / folder)} for name, folder in (("thermal", "infrared"), ("rgb", "visible"))}
+    config = media.write_config(tmp_path / "fuse.yaml", weights, **folders)
+    terminal = Terminal()
+    monkeypatch.setattr("sys.stderr", terminal)
+    assert command(config, *["--quiet"] * quiet).code == 0
+    assert ("/3 [" in terminal.getvalue()) == (not quiet)
+
+
+def test_what_a_signal_does_is_as_before_when_a_run_is_over(command: Command, weights: Path, tmp_path: Path) -> None:
+    media.write_recording(tmp_path, 1)
+    before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+    assert command(media.write_config(tmp_path / "fuse.yaml", weights)).code == 0
+    assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
 
 
 def test_overrides_stand_before_or_behind_options(command: Command, weights: Path, tmp_path: Path) -> None:

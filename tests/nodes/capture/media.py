@@ -71,12 +71,8 @@ def make_video(
         container.mux(stream.encode(None))
 
 
-def make_audio(path: Path) -> None:
-    with av.open(str(path), "w") as container:
-        add_audio(container, container.add_stream("aac", rate=48_000), seconds=1)
-
-
 def add_audio(container: Any, stream: Any, seconds: float) -> None:
+    """Silence."""
     for number in range(int(seconds * 48_000 / 1024)):
         sound = av.AudioFrame(format="fltp", layout="stereo", samples=1024)
         sound.sample_rate, sound.pts = 48_000, number * 1024

@@ -18,7 +18,6 @@ from nodes.capture.video import VideoCapture
 from pipeline.errors import ConfigError, SourceError
 from tests.nodes.capture.media import (
     add_audio,
-    make_audio,
     make_picture,
     make_video,
     read,
@@ -225,8 +224,19 @@ def test_what_is_no_video_is_told_in_one_line(tmp_path: Path, name: str, data: b
 
 
 def test_sound_alone_is_no_video(tmp_path: Path) -> None:
-    make_audio(tmp_path / "a.m4a")
+    with av.open(str(tmp_path / "a.m4a"), "w") as container:
+        add_audio(container, container.add_stream("aac", rate=48_000), seconds=1)
     assert "there is no video in it" in str(read(tmp_path / "a.m4a")[2])
+
+
+def test_the_cover_of_music_is_no_video(tmp_path: Path) -> None:
+    with av.open(str(tmp_path / "a.mp3"), "w") as container:
+        sound, cover = container.add_stream("libmp3lame", rate=48_000), container.add_stream("mjpeg", rate=1)
+        cover.width, cover.height, cover.pix_fmt = 16, 16, "yuvj420p"
+        cover.disposition = av.stream.Disposition.attached_pic
+        container.mux(cover.encode(make_picture(0, "yuvj420p", (16, 16))) + cover.encode(None))
+        add_audio(container, sound, seconds=1)
+    assert "there is no video in it" in str(read(tmp_path / "a.mp3")[2])
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
