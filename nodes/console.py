@@ -54,7 +54,8 @@ def ending_on_signals(pipeline: Pipeline) -> Iterator[list[int]]:
             os._exit(INTERRUPTED)
         came.append(number)
         pipeline.stop()
-        os.write(2, b"\nstopping; once more to force\n")  # `print` may be in the middle of something
+        with suppress(OSError):  # nobody may be listening any more
+            os.write(2, b"\nstopping; once more to force\n")  # `print` may be in the middle of something
 
     before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
@@ -106,7 +107,7 @@ def tell(summary: Summary, json_to: str | None) -> None:
 def say(text: str) -> None:
     """To standard output, at once: that nobody reads it or that it has no room must not pass for success."""
     try:
-        print(text, flush=True)
+        print(text.encode(errors="backslashreplace").decode(), flush=True)  # names of files may be no text
     except OSError as error:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # Python tries once more at its end
         raise OutputError(f"standard output: cannot be written: {error.strerror}") from error

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from nodes.pictures import IMAGE_SUFFIXES
+from nodes.pictures import IMAGE_SUFFIXES, images_in
 from nodes.tasks import INPUTS
 from pipeline.errors import ConfigError, SourceError
 
@@ -86,10 +86,9 @@ def check_same_names(first: Path, second: Path) -> None:
 def image_names(folder: Path) -> set[str]:
     """Of the images that capture.video will take."""
     try:
-        paths = list(folder.iterdir())
+        return {path.stem for path in images_in(folder)}
     except OSError as error:
         raise SourceError(f"{folder}: cannot be read: {error.strerror}") from error
-    return {p.stem for p in paths if p.suffix.lower() in IMAGE_SUFFIXES and not p.name.startswith(".")}
 
 
 def refuse_clashes(nodes: Tree) -> None:

@@ -33,6 +33,7 @@ class Outcome:
 
 
 Command = Callable[..., Outcome]
+Fusing = Callable[..., Outcome]
 
 
 @pytest.fixture
@@ -57,3 +58,13 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from tests import media
 
     return media.write_weights(tmp_path_factory.mktemp("weights") / "untrained.safetensors")
+
+
+@pytest.fixture
+def fuse(command: Command, weights: Path, tmp_path: Path) -> Fusing:
+    """`fuse(a, b)` is `run.py fuse a b -o out.mkv` in this test's folder; other options as given."""
+
+    def do(first: object, second: object, *options: object, to: object = tmp_path / "out.mkv") -> Outcome:
+        return command("fuse", first, second, "-o", to, "--weights", weights, *options)
+
+    return do

@@ -18,7 +18,7 @@ import pytest
 from tests import media
 
 ROOT = Path(__file__).resolve().parents[1]
-PATIENCE = 60.0  # seconds until a test gives up waiting for what should come at once
+PATIENCE = 120.0  # seconds until a test gives up waiting for what should come at once
 FRAMES = 800  # more than are done before the signal comes, by far
 
 
