@@ -23,6 +23,8 @@ class DataError(ValueError):
 
 def find_pairs(root: Path, task: str) -> list[tuple[Path, Path]]:
     """Pairs of image files below `root`, in the order of their names."""
+    if task not in SOURCES:
+        raise DataError(f"{root}: no names of folders are known for task {task!r}; legal are {', '.join(SOURCES)}")
     first, second = SOURCES[task]
     folders = sorted({found.parent for found in root.glob(f"**/{first}") if (found.parent / second).is_dir()})
     if not folders:

@@ -75,7 +75,10 @@ def read_config(path: Path, overrides: Sequence[str] = ()) -> TrainingConfig:
         name, equals, value = text.partition("=")
         if not equals:
             raise ConfigError(f"{text!r}: an override is written setting=value")
-        settings[name] = yaml.safe_load(value)
+        try:
+            settings[name] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise ConfigError(f"{text!r}: the value is not valid YAML") from error
     try:
         return TrainingConfig.model_validate(settings)
     except ValidationError as error:

@@ -45,6 +45,11 @@ def test_a_folder_without_sources_is_told(tmp_path: Path) -> None:
         find_pairs(tmp_path, "exposure")
 
 
+def test_a_task_without_known_folders_is_told(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no names of folders are known for task 'medical'"):
+        find_pairs(tmp_path, "medical")
+
+
 def test_a_file_that_is_no_image_is_told(root: Path) -> None:
     (root / "set1" / "visible" / "b.png").write_bytes(b"no picture")
     with pytest.raises(DataError, match=r"b\.png: not an image"):

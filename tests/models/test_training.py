@@ -195,6 +195,7 @@ def test_an_unknown_loss_setting_or_override_is_told() -> None:
         ("stepps=7", "stepps: Extra inputs"),
         ("steps", "written setting=value"),
         ("steps=0", "greater than 0"),
+        ("steps={", "not valid YAML"),
     ):
         with pytest.raises(ConfigError, match=message):
             read_config(path, [override])
