@@ -180,3 +180,12 @@ def write_config(path: Path, weights: Path, **changes: dict[str, Any] | None) ->
             del nodes[name]
     path.write_text(yaml.safe_dump(nodes, sort_keys=False), encoding="utf-8")
     return path
+
+
+# Written out once more, so that a slip in the project's own table does not go unseen.
+TASK_INPUTS = [
+    ("infrared", ("infrared", "visible")),
+    ("exposure", ("under", "over")),
+    ("focus", ("near", "far")),
+    ("medical", ("mri", "other")),
+]

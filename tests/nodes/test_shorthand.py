@@ -18,15 +18,7 @@ def tree(first: Path, second: Path, output: Path, task: str = "infrared") -> sho
     return shorthand.tree(first, second, output, {"task": task}, fps=12.5, codec="h264")
 
 
-@pytest.mark.parametrize(
-    ("task", "names"),
-    [
-        ("infrared", ("infrared", "visible")),
-        ("exposure", ("under", "over")),
-        ("focus", ("near", "far")),
-        ("medical", ("mri", "other")),
-    ],
-)
+@pytest.mark.parametrize(("task", "names"), media.TASK_INPUTS)
 def test_the_sources_are_the_tasks_inputs_in_their_order(tmp_path: Path, task: str, names: tuple[str, str]) -> None:
     first, second = media.write_folders(tmp_path, ["1"])
     made = tree(first, second, tmp_path / "out", task)

@@ -152,6 +152,7 @@ def test_a_node_that_takes_long_to_close_keeps_nobody_waiting(release):
     source.before["close"] = lambda: wait_for(release)
     sink.before["close"] = release.set
     run(line(source, sink))
+    assert len(sink.frames) == 1
 
 
 def test_a_node_that_wants_no_more_ends_and_keeps_nobody_waiting():

@@ -206,15 +206,7 @@ def test_frames_of_different_names_are_refused(make: Making) -> None:
         make().process(infrared=heat(name="7"), visible=yuv(name="8"))
 
 
-@pytest.mark.parametrize(
-    ("task", "names"),
-    [
-        ("infrared", ("infrared", "visible")),
-        ("exposure", ("under", "over")),
-        ("focus", ("near", "far")),
-        ("medical", ("mri", "other")),
-    ],
-)
+@pytest.mark.parametrize(("task", "names"), media.TASK_INPUTS)
 def test_the_task_names_the_inputs(make: Making, task: str, names: tuple[str, str]) -> None:
     node = make(task=task)
     assert node.inputs() == names

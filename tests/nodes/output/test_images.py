@@ -144,3 +144,4 @@ def test_closing_and_aborting_are_safe_at_any_time(tmp_path: Path) -> None:
     for _ in range(2):
         node.close()
         node.abort()
+    assert not any(tmp_path.iterdir())
