@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 import nodes
 from nodes import shorthand
 from nodes.console import check_json_target, run_to_the_end, say, say_error, write_json
-from nodes.pictures import check_target
+from nodes.pictures import check_target, write_whole
 from nodes.tasks import INPUTS
 from pipeline import config
 from pipeline.errors import INTERRUPTED, ConfigError, OutputError, SourceError, StreamfuseError
@@ -92,6 +92,8 @@ def make_parser() -> argparse.ArgumentParser:
     bench.add_argument("--frames", type=parse_count, default=15, metavar="N", help="pairs to time")
     add_network_options(bench, task=False)
     add_json(bench, "the figures")
+    add_json(add(commands, "models", do_models, "list the weights that come with the project"), "the list")
+    add_export(commands)
     return parser
 
 
@@ -141,6 +143,17 @@ def add_eval(commands: Any) -> None:
     add_network_options(judge)
     judge.add_argument("--sheet", type=Path, metavar="PNG", help="write a contact sheet of all pairs")
     add_json(judge, "the figures")
+
+
+def add_export(commands: Any) -> None:
+    export = add(commands, "export", do_export, "write a network as ONNX, and check that against torch")
+    export.add_argument("--model", default="realtime", metavar="NAME")
+    export.add_argument("--task", choices=list(INPUTS), default="infrared")
+    export.add_argument("--weights", type=Path, metavar="FILE", help="weights instead of those that come with us")
+    export.add_argument(
+        "--size", type=parse_size, default=(640, 480), metavar="WxH", help="of the planes; the file is for this one"
+    )
+    export.add_argument("-o", "--output", type=Path, required=True, metavar="FILE.onnx", help="file to write")
 
 
 def add_network_options(parser: argparse.ArgumentParser, task: bool = True) -> None:
@@ -239,6 +252,38 @@ def do_bench(options: argparse.Namespace) -> int:
     if options.json != "-":
         say("\n".join(bench.lines(figures)))
     write_json(figures, options.json)
+    return 0
+
+
+def do_models(options: argparse.Namespace) -> int:
+    from models import catalog, listing
+
+    try:
+        rows = listing.rows()
+    except catalog.ModelError as error:
+        raise ConfigError(str(error)) from error
+    if options.json != "-":
+        say(listing.table(rows))
+    write_json(rows, options.json)
+    return 0
+
+
+def do_export(options: argparse.Namespace) -> int:
+    from models import catalog, export
+
+    if options.output.suffix.lower() != ".onnx":
+        raise ConfigError(f"-o {options.output}: a network is written as .onnx")
+    check_target(options.output)
+    try:
+        export.check_packages()
+        network = catalog.load(options.weights or catalog.shipped(options.model, options.task), model=options.model)
+        file, difference = export.export(network, INPUTS[options.task], options.size)
+    except export.DifferenceError as error:
+        raise OutputError(f"{options.output}: not written, since it {error}") from error
+    except (catalog.ModelError, export.ExportError) as error:
+        raise ConfigError(str(error)) from error
+    write_whole(options.output, file)
+    log.info("%s: differs from torch by at most %.1e on random planes in -1..1", options.output, difference)
     return 0
 
 

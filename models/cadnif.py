@@ -62,8 +62,14 @@ class Cadnif(nn.Module):
         self.rebuild = Conv(5 * c, 4 * c, 3, norm=norm)
         self.out = nn.Conv2d(4 * c, 1, 3, padding=1)
 
-    def forward(self, first: Tensor, second: Tensor) -> Tensor:
-        """(B, 1, H, W) twice, in -1..1, to the fused (B, 1, H, W) in -1..1. Any H, W >= 1."""
+    def forward(self, first: Tensor, second: Tensor, *more: Tensor) -> Tensor:
+        """(B, 1, H, W) twice, in -1..1, to the fused (B, 1, H, W) in -1..1. Any H, W >= 1.
+
+        More planes are fused one after another with what came before them.
+        """
+        if more:
+            return self(self(first, second), *more)
+        first, second = (x.to(self.out.weight.dtype) for x in (first, second))
         both = self.shallow_both(first, first, second, second, second, first)
         one = self.shallow_first(first, first, second)
         two = self.shallow_second(second, second, first)

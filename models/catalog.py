@@ -14,8 +14,9 @@ from safetensors.torch import save_file
 from torch import nn
 
 from models.cadnif import Cadnif
+from models.realtime import Realtime
 
-MODELS: dict[str, type[nn.Module]] = {"cadnif": Cadnif}
+MODELS: dict[str, type[nn.Module]] = {"cadnif": Cadnif, "realtime": Realtime}
 TASKS = ("infrared", "exposure", "focus", "medical")
 WEIGHTS = Path(__file__).parent / "weights"
 

@@ -1,7 +1,8 @@
-"""Training pairs: folders of registered stills, cut into crops.
+"""Finding pictures of a scene that belong together: registered stills in folders.
 
-A data set is a folder with one sub-folder per source (`infrared/` and `visible/`), same file stems in both; or a folder
-of such folders. Everything is held in memory as 8-bit luma.
+A data set is a folder, or a folder of such folders, laid out in one of two ways: a sub-folder for each source with the
+same file stems in all (`infrared/` and `visible/`), or, for exposures, a sub-folder for each scene with its exposures
+in the order of their names, darkest first.
 """
 
 from __future__ import annotations
@@ -10,38 +11,76 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-import torch
-from torch import Tensor
 
-SOURCES = {"infrared": ("infrared", "visible"), "exposure": ("under", "over"), "focus": ("near", "far")}
+SOURCES: dict[str, tuple[tuple[str, str], ...]] = {
+    "infrared": (("infrared", "visible"),),
+    "exposure": (("under", "over"),),
+    "focus": (("near", "far"),),
+    "medical": (("mri", "ct"), ("mri", "pet"), ("mri", "spect")),
+}
 IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff"}
 
 
 class DataError(ValueError):
-    """The training data are not as they should be; the message says where, what came and what is legal."""
+    """The pictures are not as they should be; the message says where, what came and what is legal."""
+
+
+def find_sets(root: Path, task: str) -> list[tuple[Path, ...]]:
+    """Sets of two or more registered images below `root`, in the order of their names."""
+    if task not in SOURCES:
+        raise DataError(f"{root}: no names of folders are known for task {task!r}; legal are {', '.join(SOURCES)}")
+    sets: list[tuple[Path, ...]] = []
+    for first, second in SOURCES[task]:
+        folders = sorted({found.parent for found in root.glob(f"**/{first}") if (found.parent / second).is_dir()})
+        for folder in folders:
+            sets += pairs_of_folder(folder, first, second)
+    if task == "exposure":
+        sets += find_scenes(root)
+    if not sets:
+        named = " or ".join(f"both {first}/ and {second}/" for first, second in SOURCES[task])
+        scenes = ", or two or more exposures of a scene" if task == "exposure" else ""
+        raise DataError(f"{root}: no folder here has {named} in it{scenes}")
+    return sets
 
 
 def find_pairs(root: Path, task: str) -> list[tuple[Path, Path]]:
-    """Pairs of image files below `root`, in the order of their names."""
-    if task not in SOURCES:
-        raise DataError(f"{root}: no names of folders are known for task {task!r}; legal are {', '.join(SOURCES)}")
-    first, second = SOURCES[task]
-    folders = sorted({found.parent for found in root.glob(f"**/{first}") if (found.parent / second).is_dir()})
-    if not folders:
-        raise DataError(f"{root}: no folder here has both {first}/ and {second}/ in it")
-    pairs = []
-    for folder in folders:
-        a, b = images_by_stem(folder / first), images_by_stem(folder / second)
-        if lonely := sorted(a.keys() ^ b.keys()):
-            raise DataError(
-                f"{folder}: {len(lonely)} names are not in both {first}/ and {second}/, the first is {lonely[0]!r}"
-            )
-        pairs += [(a[stem], b[stem]) for stem in sorted(a)]
-    return pairs
+    """The first and the last of each set: of exposures the darkest and the brightest."""
+    return [(found[0], found[-1]) for found in find_sets(root, task)]
+
+
+def pairs_of_folder(folder: Path, first: str, second: str) -> list[tuple[Path, ...]]:
+    a, b = images_by_stem(folder / first), images_by_stem(folder / second)
+    if lonely := sorted(a.keys() ^ b.keys()):
+        raise DataError(
+            f"{folder}: {len(lonely)} names are not in both {first}/ and {second}/, the first is {lonely[0]!r}"
+        )
+    return [(a[stem], b[stem]) for stem in sorted(a)]
+
+
+def find_scenes(root: Path) -> list[tuple[Path, ...]]:
+    """Folders of exposures, each a set."""
+    names = {name for pair in SOURCES["exposure"] for name in pair}
+    folders = sorted(path for path in [root, *root.glob("**/")] if path.is_dir() and path.name not in names)
+    scenes = (tuple(images_by_stem(folder).values()) for folder in dict.fromkeys(folders))
+    return [scene for scene in scenes if len(scene) >= 2]
+
+
+def find_images(root: Path) -> list[Path]:
+    """All images below `root`."""
+    found = sorted(path for path in root.glob("**/*") if path.suffix.lower() in IMAGE_SUFFIXES)
+    if not found:
+        raise DataError(f"{root}: there is no image in this folder or below it")
+    return found
 
 
 def images_by_stem(folder: Path) -> dict[str, Path]:
     return {path.stem: path for path in sorted(folder.iterdir()) if path.suffix.lower() in IMAGE_SUFFIXES}
+
+
+def name_of(first: Path) -> str:
+    """What to call a set: the name its images share, or that of the scene's folder."""
+    named = {name for pairs in SOURCES.values() for pair in pairs for name in pair}
+    return first.stem if first.parent.name in named else first.parent.name
 
 
 def read_luma(path: Path) -> np.ndarray:
@@ -52,47 +91,12 @@ def read_luma(path: Path) -> np.ndarray:
     return image
 
 
-class Crops:
-    """Batches of augmented crops; batch n is the same in every run with the same seed, wherever training resumes.
-
-    Args:
-        pairs: as found by `find_pairs`.
-        crop: side of the square crops in px; smaller pictures are mirrored at their border to reach it.
-        batch: crops a batch.
-        seed: of the order, places and augmentation.
-        jitter: strength of the change of gain and gamma, each source on its own; 0 for none.
-    """
-
-    def __init__(self, pairs: list[tuple[Path, Path]], *, crop: int, batch: int, seed: int, jitter: float) -> None:
-        self.pictures = [(read_luma(a), read_luma(b)) for a, b in pairs]
-        for (a, b), (first, second) in zip(pairs, self.pictures, strict=True):
-            if first.shape != second.shape:
-                raise DataError(f"{a} is {first.shape} and {b} is {second.shape}: a pair must have one size")
-        self.crop, self.batch, self.seed, self.jitter = crop, batch, seed, jitter
-
-    def __getitem__(self, step: int) -> tuple[Tensor, Tensor]:
-        """Batch number `step`: two (B, 1, crop, crop) float32 in -1..1."""
-        rng = np.random.default_rng([self.seed, step])
-        pairs = [self.one(rng) for _ in range(self.batch)]
-        first, second = (np.stack(planes)[:, None] for planes in zip(*pairs, strict=True))
-        return torch.from_numpy(first), torch.from_numpy(second)
-
-    def one(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        first, second = self.pictures[rng.integers(len(self.pictures))]
-        height, width = (max(side, self.crop) for side in first.shape)
-        y, x = rng.integers(height - self.crop + 1), rng.integers(width - self.crop + 1)
-        turns, flip = int(rng.integers(4)), int(rng.integers(2))
-        planes = []
-        for picture in (first, second):
-            missing = [(0, max(0, self.crop - side)) for side in picture.shape]
-            if any(pad for _, pad in missing):
-                picture = np.pad(picture, missing, mode="symmetric")
-            plane = np.rot90(picture[y : y + self.crop, x : x + self.crop], turns)
-            planes.append(self.change_tone(plane[:, ::-1] if flip else plane, rng))
-        return planes[0], planes[1]
-
-    def change_tone(self, plane: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """uint8 to float32 in -1..1, with a gain and a gamma of about e^(+-jitter)."""
-        gain, gamma = np.exp(self.jitter * rng.uniform(-1, 1, size=2))
-        unit = np.clip(gain * (plane.astype(np.float32) / 255) ** gamma, 0, 1)
-        return np.ascontiguousarray(2 * unit - 1, dtype=np.float32)
+def read_set(paths: tuple[Path, ...]) -> list[np.ndarray]:
+    """Luma of the images of a set, of one size."""
+    planes = [read_luma(path) for path in paths]
+    for path, plane in zip(paths, planes, strict=True):
+        if plane.shape != planes[0].shape:
+            raise DataError(
+                f"{paths[0]} is {planes[0].shape} and {path} is {plane.shape}: the images of a set must have one size"
+            )
+    return planes

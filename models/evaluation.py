@@ -31,7 +31,7 @@ def find_pairs(first: Path, second: Path | None, task: str) -> list[Pair]:
     Without `second`, `first` is a data set: every folder below it that has the task's two sources in it.
     """
     if second is None:
-        return [(a.stem, a, b) for a, b in data.find_pairs(first, task)]
+        return [(data.name_of(a), a, b) for a, b in data.find_pairs(first, task)]
     for folder in (first, second):
         if not folder.is_dir():
             raise DataError(f"{folder}: there is no such folder")

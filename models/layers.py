@@ -86,11 +86,14 @@ class Conv(nn.Module):
         # A 1x1 convolution of narrow maps has little to compute: passing over its wide output for each costs more.
         if conv.kernel_size == (1, 1) and min(x.shape[1] for x in maps) < conv.out_channels:
             maps = (torch.cat(maps, dim=1),) if len(maps) > 1 else maps
-        if not self._slices:
-            slices = conv.weight.detach().split([x.shape[1] for x in maps], dim=1)
-            self._slices = [part.contiguous(memory_format=torch.channels_last) for part in slices]
-        how = (list(conv.padding), list(conv.stride), list(conv.dilation), conv.groups)
         ops = torch.ops.mkldnn
+        how = (list(conv.padding), list(conv.stride), list(conv.dilation), conv.groups)
+        if not self._slices:  # laid out as the processor's convolutions want them, once
+            slices = conv.weight.detach().split([x.shape[1] for x in maps], dim=1)
+            self._slices = [
+                ops._reorder_convolution_weight(part.contiguous(), *how, list(x.shape))
+                for part, x in zip(slices, maps, strict=True)
+            ]
         alone = leaky and len(maps) == 1
         act = ("leaky_relu", [LEAKY_SLOPE]) if alone else ("none", [])
         out: Tensor = ops._convolution_pointwise(maps[0], self._slices[0], conv.bias, *how, *act, "")
@@ -157,7 +160,7 @@ class LongRangeAttention(nn.Module):
     This is the correlation over long range that the paper describes (sec. III) and that its released graph lacks.
     """
 
-    def __init__(self, channels: int, norm: Normalisation, *, cell: int = 16, max_side: int = 64) -> None:
+    def __init__(self, channels: int, norm: Normalisation | None, *, cell: int = 16, max_side: int = 64) -> None:
         super().__init__()
         self.query = nn.Conv2d(channels, channels, 1)
         self.key = nn.Conv2d(channels, channels, 1)
@@ -173,13 +176,18 @@ class LongRangeAttention(nn.Module):
         return F.adaptive_avg_pool2d(x, (math.ceil(height / cell), math.ceil(width / cell)))
 
     def forward(self, source: Tensor, other: Tensor) -> Tensor:
+        return source + F.interpolate(self.found(source, other), size=source.shape[-2:], mode="bilinear")
+
+    def found(self, source: Tensor, other: Tensor) -> Tensor:
+        """What each token of the source found in the other: (B, C, H, W) twice to (B, C, h, w)."""
         queries, others = self.tokens(source), self.tokens(other)
         q, k, v = (
             layer(tokens).flatten(2).transpose(1, 2)  # (B, h*w, C)
             for layer, tokens in ((self.query, queries), (self.key, others), (self.value, others))
         )
         found = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(queries.shape)
-        return source + F.interpolate(self.out(found), size=source.shape[-2:], mode="bilinear")
+        result: Tensor = self.out(found)
+        return result
 
 
 class PointwiseExchange(nn.Module):

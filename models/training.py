@@ -17,8 +17,11 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import nn
 
 from models import catalog
-from models.data import Crops, find_pairs
-from models.losses import TERMS, weighted
+from models.crops import Batch, Batches, Crops, Defocused
+from models.data import find_images, find_sets
+from models.losses import TERMS, unexplained, weighted, wrong_choices
+
+WIDE_TERMS, NEEDS = {"hot", "fidelity", "exposure"}, 44  # px
 
 
 class ConfigError(ValueError):
@@ -33,15 +36,21 @@ class TrainingConfig(BaseModel):
     model: str = "cadnif"
     options: dict[str, Any] = Field(default_factory=dict)
     task: Literal["infrared", "exposure", "focus", "medical"]
-    data: Path
+    data: list[Path] = Field(min_length=1, description="of focus folders of sharp images, else data sets of the task")
     weights: Path
     run: Path
-    loss: dict[str, float]
+    start: Path | None = Field(None, description="weights to begin with")
+    loss: dict[str, float] = Field(description="weights of the terms, compared with what is wanted")
+    loss_to_inputs: dict[str, float] = Field(default_factory=dict, description="the same, compared with the sources")
+    choice: float = Field(0.0, ge=0, description="weight of the wrong choices, where the right ones are known (focus)")
+    steadiness: float = Field(0.0, ge=0, description="weight of the change between moments that no source explains")
     seed: int = 0
     steps: int = Field(gt=0)
     batch: int = Field(gt=0)
     crop: int = Field(ge=32)
     jitter: float = Field(0.0, ge=0)
+    damage: float = Field(0.0, ge=0, le=1, description="share of the crops whose first source is damaged")
+    sources: int = Field(2, ge=2, description="the most sources in a batch")
     learning_rate: float = Field(gt=0)
     final_learning_rate: float = Field(0.0, ge=0)
     freeze_after: float = Field(0.6, ge=0, le=1, description="share of the steps after which normalisation is frozen")
@@ -50,8 +59,15 @@ class TrainingConfig(BaseModel):
     checkpoint_every: int = Field(100, gt=0)
 
     def model_post_init(self, _: Any) -> None:
-        if unknown := self.loss.keys() - TERMS.keys():
+        terms = self.loss.keys() | self.loss_to_inputs.keys()
+        if unknown := terms - TERMS.keys():
             raise ValueError(f"there is no loss term {sorted(unknown)[0]!r}; there is: {', '.join(TERMS)}")
+        if self.crop < NEEDS and (small := terms & WIDE_TERMS):
+            raise ValueError(f"crop is {self.crop}; the term {sorted(small)[0]!r} needs crops of {NEEDS} px and more")
+        if self.sources > 2 and self.model == "realtime" and not self.options.get("symmetric"):
+            raise ValueError("'sources' is more than 2: realtime takes so many only with options: {symmetric: true}")
+        if self.choice and (self.model, self.task) != ("realtime", "focus"):
+            raise ValueError("'choice' is for model realtime and task focus: only there a right choice is known")
 
     def digest(self) -> str:
         """Changes when anything that shapes the weights changes."""
@@ -94,10 +110,12 @@ class Trainer:
         self.config, self.device, self.step = config, torch.device(device), 0
         self.commit = commit()  # now, not at the end: the checkout may move on while we train
         torch.manual_seed(config.seed)
-        self.model = catalog.build(config.model, config.options).to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        network = catalog.build(config.model, config.options)
+        if config.start:
+            catalog.fill(config.start, network, catalog.load(config.start, model=config.model).state_dict())
+        self.model = network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.optimiser = torch.optim.Adam(self.model.parameters(), config.learning_rate)
-        self.pairs = find_pairs(config.data, config.task)
-        self.crops = Crops(self.pairs, crop=config.crop, batch=config.batch, seed=config.seed, jitter=config.jitter)
+        self.batches, self.scenes = make_batches(config)
 
     @property
     def checkpoint(self) -> Path:
@@ -150,12 +168,7 @@ class Trainer:
     def advance(self) -> dict[str, float]:
         """One step; the terms of the loss before it."""
         self.set_mode()
-        first, second = (x.to(self.device) for x in self.crops[self.step])
-        for group in self.optimiser.param_groups:
-            group["lr"] = self.learning_rate()
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.precision == "bf16"):
-            fused = self.model(first, second)
-        terms = weighted(self.config.loss, fused, first, second)
+        terms = self.terms(self.batches[self.step])
         loss = torch.stack(list(terms.values())).sum()
         if not torch.isfinite(loss):
             raise catalog.ModelError(f"step {self.step}: the loss is {loss.item()}; try a smaller learning_rate")
@@ -166,11 +179,60 @@ class Trainer:
         self.step += 1
         return {"loss": loss.item(), **{name: term.item() for name, term in terms.items()}}
 
+    def terms(self, batch: Batch) -> dict[str, torch.Tensor]:
+        """The terms of the loss, weighted."""
+        c = self.config
+        inputs, wanted = (tuple(x.to(self.device) for x in planes) for planes in (batch.inputs, batch.wanted))
+        following = a_moment_later(inputs, c.seed, self.step) if c.steadiness else ()
+        weights: list[torch.Tensor] = []
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=c.precision == "bf16"):
+            if c.choice:
+                weights, residual = self.model.weigh_up(*inputs)
+                fused = self.model.put_together(inputs, weights, residual)
+            else:
+                fused = self.model(*inputs)
+            later = self.model(*following) if following else None
+        terms = weighted(c.loss, fused, *wanted)
+        terms |= {f"{name}_to_inputs": term for name, term in weighted(c.loss_to_inputs, fused, *inputs).items()}
+        if weights and batch.choice is not None:
+            terms["choice"] = c.choice * wrong_choices(weights[0], batch.choice.to(self.device))
+        if later is not None:
+            terms["steadiness"] = c.steadiness * unexplained(fused.float(), later.float(), inputs, following)
+        return terms
+
     def finish(self) -> None:
         """Write the weights, with where they come from."""
         c = self.config
         about = {"seed": str(c.seed), "steps": str(c.steps), "config": c.digest(), "commit": self.commit}
         catalog.save(c.weights, self.model, c.model, c.task, c.options, **about)
+
+
+def make_batches(config: TrainingConfig) -> tuple[Batches, int]:
+    """The batches of a run, and from how many scenes they are."""
+    how: dict[str, Any] = {"crop": config.crop, "batch": config.batch, "seed": config.seed, "jitter": config.jitter}
+    if config.task == "focus":
+        paths = [path for root in config.data for path in find_images(root)]
+        return Defocused(paths, **how), len(paths)
+    sets = [found for root in config.data for found in find_sets(root, config.task)]
+    return Crops(sets, **how, damage=config.damage, sources=config.sources), len(sets)
+
+
+def a_moment_later(planes: Sequence[torch.Tensor], seed: int, step: int) -> tuple[torch.Tensor, ...]:
+    """The same scenes, (B, 1, H, W) in -1..1, in the next frame of a video.
+
+    The camera moved by up to 2 px; each sensor with a gain and noise of its own, one in four with a jump of the gain,
+    up to twice or half.
+    """
+    chance = torch.Generator().manual_seed(seed * 1_000_003 + step)
+    y, x = torch.randint(-2, 3, (2,), generator=chance).tolist()
+    following = []
+    for plane in planes:
+        size, way, noise = torch.rand(3, len(plane), 1, 1, 1, generator=chance).to(plane.device)
+        gain = torch.exp(torch.where(size < 0.25, 0.7, 0.05) * (2 * way - 1))
+        grain = torch.randn(plane.shape, generator=chance).to(plane.device)
+        changed = (plane.roll((y, x), dims=(2, 3)) + 1) * gain - 1 + noise * (3 * 2 / 255) * grain
+        following.append(changed.clamp(-1, 1))
+    return tuple(following)
 
 
 def commit() -> str:
@@ -230,7 +292,7 @@ def train(config: TrainingConfig, *, device: str, restart: bool = False, say: Ca
     if not restart:
         trainer.resume()
     say(
-        f"{config.model} for {config.task}: {len(trainer.pairs)} pairs from {config.data}, "
+        f"{config.model} for {config.task}: {trainer.scenes} scenes, "
         f"step {trainer.step} of {config.steps}, {config.precision} on {device}"
     )
     log = Log(config.run / "loss.csv", config.log_every, config.steps, trainer.step)

@@ -8,3 +8,5 @@ INPUTS = {
     "focus": ("near", "far"),
     "medical": ("mri", "other"),
 }
+BRACKET = ("under", "middle", "over")
+"""The inputs of task exposure with three exposures."""

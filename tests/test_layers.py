@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parents[1]
 SHARED = {"nodes.pictures", "nodes.tasks"}  # what several nodes may import
 
 PIPELINE_MAY = {"numpy", "yaml", "pydantic", "pipeline"}
-MODELS_MAY = {"torch", "numpy", "cv2", "yaml", "pydantic", "safetensors", "models"}
+MODELS_MAY = {"torch", "numpy", "cv2", "yaml", "pydantic", "safetensors", "onnxruntime", "models"}
 NODES_MAY = {"numpy", "cv2", "av", "zmq", "pydantic", "tqdm", "nodes", "pipeline"}
 FUSION_MAY = NODES_MAY | {"torch", "cupy", "models"}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -9,6 +10,7 @@ import numpy as np
 import torch
 
 from models import catalog, inference
+from models.steady import State, steady
 from pipeline.errors import ConfigError, DeviceError
 from pipeline.frame import ColorRange
 
@@ -62,45 +64,63 @@ class Network:
         except catalog.ModelError as error:
             raise ConfigError(str(error)) from error
         self.module = inference.prepare(loaded, self.device, self.precision)
-        self.dtype = inference.PRECISIONS[self.precision]
 
     def __str__(self) -> str:
         name = torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else "CPU"
         return f"{self.precision} on {name}"
 
     @torch.inference_mode()
-    def warm_up(self, size: tuple[int, int]) -> None:
+    def warm_up(self, size: tuple[int, int], inputs: int = 2) -> None:
         """Run once for frames of (width, height), so that the first real one does not wait for what is made once."""
         plane = np.zeros((size[1], size[0]), np.uint8)
-        self.download(self.compute(self.upload(plane, "full"), self.upload(plane, "full")), "full")
+        self.download(self.compute(*[self.upload(plane, "full") for _ in range(inputs)]), "full")
 
     @torch.inference_mode()
     def fuse(
-        self, first: np.ndarray, second: np.ndarray, ranges: tuple[ColorRange, ColorRange], out: ColorRange
-    ) -> np.ndarray:
-        """(H, W) uint8 planes of the given ranges to a fused (H, W) uint8 plane of range `out`."""
-        return self.download(self.compute(self.upload(first, ranges[0]), self.upload(second, ranges[1])), out)
+        self,
+        planes: Sequence[np.ndarray],
+        ranges: Sequence[ColorRange],
+        out: ColorRange,
+        state: State | None = None,
+        *,
+        steadily: bool = False,
+    ) -> tuple[np.ndarray, State | None]:
+        """(H, W) uint8 planes of the given ranges to a fused (H, W) uint8 plane of range `out`.
+
+        Args:
+            planes, ranges: two or more.
+            out: the range of the fused plane.
+            state: what this returned for the frame before.
+            steadily: hold back changes that the sources do not explain.
+
+        Returns:
+            The plane and, if steadily, the state for the next frame.
+        """
+        sources = [self.upload(plane, color_range) for plane, color_range in zip(planes, ranges, strict=True)]
+        fused = self.compute(*sources)
+        if steadily:
+            fused, state = steady(fused.float(), sources, state)
+        return self.download(fused, out), state
 
     def fuse_full_range(self, _: str, first: np.ndarray, second: np.ndarray) -> np.ndarray:
         """`fuse` for still images, whose luma is full range, in the form that `models.evaluation` wants."""
-        return self.fuse(first, second, ("full", "full"), "full")
+        return self.fuse((first, second), ("full", "full"), "full")[0]
 
     def upload(self, plane: np.ndarray, color_range: ColorRange) -> torch.Tensor:
-        """(H, W) uint8 to (1, 1, H, W) on the device in its precision, -1..1."""
+        """(H, W) uint8 to (1, 1, H, W) float32 on the device, -1..1."""
         black, span = SCALES[color_range]
         # A copy, since torch warns of planes that are read-only; it is small beside what follows.
-        values = torch.from_numpy(np.array(plane)).to(self.device, torch.float32)
-        scaled = values.sub_(black).mul_(2 / span).sub_(1)
-        return scaled.to(self.dtype)[None, None].contiguous(memory_format=torch.channels_last)
+        values = torch.from_numpy(np.array(plane)).to(self.device).to(torch.float32)
+        return values.sub_(black).mul_(2 / span).sub_(1)[None, None]
 
-    def compute(self, first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
-        """The network itself: (1, 1, H, W) twice to (1, 1, H, W), all -1..1."""
+    def compute(self, *planes: torch.Tensor) -> torch.Tensor:
+        """The network itself: (1, 1, H, W) planes to one, all -1..1."""
         try:
-            fused: torch.Tensor = self.module(first, second)
+            fused: torch.Tensor = self.module(*planes)
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
-            height, width = first.shape[-2:]
+            height, width = planes[0].shape[-2:]
             raise DeviceError(
                 f"device {self.device.type!r}: not enough memory to fuse frames of {width}x{height}; make them smaller"
             ) from error

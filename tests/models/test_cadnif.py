@@ -124,3 +124,24 @@ def test_attention_carries_what_one_source_knows_across_the_whole_picture() -> N
     with torch.inference_mode():
         difference = (model(first, second) - model(first, changed))[..., 80:, 144:]
     assert difference.abs().max() > 0
+
+
+def test_more_planes_are_fused_one_after_another() -> None:
+    torch.manual_seed(0)
+    model = Cadnif().eval()
+    first, second, third, fourth = torch.rand(4, 1, 1, 24, 32) * 2 - 1
+    with torch.inference_mode():
+        one_by_one = model(model(model(first, second), third), fourth)
+        torch.testing.assert_close(model(first, second, third, fourth), one_by_one, atol=1e-6, rtol=0)
+        assert (model(first, second, third, -fourth) - one_by_one).abs().max() > 0.01
+
+
+@pytest.mark.parametrize("count", [2, 3])
+def test_planes_are_brought_to_the_precision_of_the_parameters(count: int) -> None:
+    torch.manual_seed(0)
+    model = Cadnif().eval().bfloat16()
+    planes = torch.rand(count, 1, 1, 16, 16) * 2 - 1
+    with torch.inference_mode():
+        fused = model(*planes)
+        assert fused.dtype == torch.bfloat16
+        assert torch.equal(fused, model(*planes.bfloat16()))

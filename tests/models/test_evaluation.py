@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from models import evaluation, metrics
-from models.data import DataError
+from models.data import DataError, read_luma
 
 
 @pytest.fixture
@@ -29,7 +29,7 @@ def test_means_are_over_the_pairs_and_the_controls_stand_beside(folders: tuple[P
     result = evaluation.judge(pairs, "infrared", {"first": lambda _, a, b: a}, None)
     assert result["names"] == ["one", "two"]
     assert list(result["means"]) == ["average", "maximum", "first"]
-    single = [metrics.entropy(cv2.imread(str(path), 0)) for _, path, _ in pairs]
+    single = [metrics.entropy(read_luma(path)) for _, path, _ in pairs]
     assert result["means"]["first"]["EN"] == pytest.approx(sum(single) / 2)
     table = evaluation.table(result["means"])
     assert len(table.splitlines()) == 5
@@ -46,7 +46,7 @@ def test_ready_images_are_judged_by_name(folders: tuple[Path, Path]) -> None:
 def test_a_sheet_has_a_row_for_each_pair(folders: tuple[Path, Path], tmp_path: Path) -> None:
     pairs = evaluation.find_pairs(*folders, "infrared")
     evaluation.judge(pairs, "focus", {}, tmp_path / "sheet.png")
-    sheet = cv2.imread(str(tmp_path / "sheet.png"), 0)
+    sheet = read_luma(tmp_path / "sheet.png")
     assert sheet.shape == (24 + 2 * 256, 4 * 320)
 
 
@@ -92,3 +92,16 @@ def test_a_data_set_alone_is_every_folder_in_it_with_both_sources(folders: tuple
     assert [stem for stem, _, _ in pairs] == ["one", "two"]
     with pytest.raises(DataError, match="no folder here has both infrared/ and visible/"):
         evaluation.find_pairs(tmp_path, None, "infrared")
+
+
+def test_a_scene_of_exposures_is_judged_by_its_ends_under_the_name_of_its_folder(tmp_path: Path) -> None:
+    for scene, names in (("hall", "123"), ("door", "12")):
+        (tmp_path / scene).mkdir()
+        for name in names:
+            cv2.imwrite(str(tmp_path / scene / f"{name}.png"), np.full((48, 48), 60 * int(name), np.uint8))
+    pairs = evaluation.find_pairs(tmp_path, None, "exposure")
+    assert [(name, first.name, last.name) for name, first, last in pairs] == [
+        ("door", "1.png", "2.png"),
+        ("hall", "1.png", "3.png"),
+    ]
+    assert evaluation.judge(pairs, "exposure", {}, None)["names"] == ["door", "hall"]

@@ -1,0 +1,54 @@
+"""Steadiness in time: a fused video may change where its sources do, and no more than they do.
+
+A network sees each moment alone. Where its choice between the sources tips over, the picture flickers though nothing
+happened in the scene. What a change of the sources does not explain is held back here and let through slowly.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from torch import Tensor
+from torch.nn import functional as F
+
+CELL = 4  # px: changes are judged by means over cells, which noise hardly moves
+LEAK = 0.5 * 2 / 255  # half a grey level a frame: what is held back comes through in a second or so
+
+
+class State(NamedTuple):
+    """What the frame before looked like: cell means, (B, 1, H/4, W/4) in -1..1, of each source and of the result."""
+
+    sources: tuple[Tensor, ...]
+    fused: Tensor
+
+
+def steady(fused: Tensor, sources: Sequence[Tensor], state: State | None) -> tuple[Tensor, State]:
+    """Hold back what the sources do not explain.
+
+    Args:
+        fused: (B, 1, H, W) in -1..1, as the network made it of these sources alone.
+        sources: the planes it was made of, of the same shape.
+        state: what this returned for the frame before; None at the start. One of other shapes counts as none.
+
+    Returns:
+        The steady picture, and the state for the next frame.
+    """
+    now = tuple(cells(source) for source in sources)
+    coarse = cells(fused)
+    if state is None or state.fused.shape != coarse.shape or len(state.sources) != len(now):
+        return fused, State(now, coarse)
+    explained = (now[0] - state.sources[0]).abs()
+    for source, before in zip(now[1:], state.sources[1:], strict=True):
+        explained = explained.maximum((source - before).abs())
+    # Something may move within a cell: what changed next door explains a change here as well.
+    allowed = F.max_pool2d(explained, 3, stride=1, padding=1) + LEAK
+    change = coarse - state.fused
+    excess = change - change.clamp(-allowed, allowed)
+    held = F.interpolate(excess, size=fused.shape[-2:], mode="bilinear")
+    return (fused - held).clamp(-1, 1), State(now, coarse - excess)
+
+
+def cells(plane: Tensor) -> Tensor:
+    """Means over cells of 4x4 px; at the right and lower border over what there is of them."""
+    return F.avg_pool2d(plane, CELL, ceil_mode=True)
