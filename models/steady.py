@@ -1,7 +1,8 @@
 """Steadiness in time: a fused video may change where its sources do, and no more than they do.
 
 A network sees each moment alone. Where its choice between the sources tips over, the picture flickers though nothing
-happened in the scene. What a change of the sources does not explain is held back here and let through slowly.
+happened in the scene. What a change of the sources does not explain is held back here and let through slowly: where a
+source changes by so much, the fused picture may change by as much, at once.
 """
 
 from __future__ import annotations
@@ -12,12 +13,12 @@ from typing import NamedTuple
 from torch import Tensor
 from torch.nn import functional as F
 
-CELL = 4  # px: changes are judged by means over cells, which noise hardly moves
-LEAK = 0.5 * 2 / 255  # half a grey level a frame: what is held back comes through in a second or so
+CELL = 2  # px: changes are judged by means over cells, which noise moves less
+LEAK = 0.02  # share of what is held back that comes through at each frame: most of it within two seconds at 30 fps
 
 
 class State(NamedTuple):
-    """What the frame before looked like: cell means, (B, 1, H/4, W/4) in -1..1, of each source and of the result."""
+    """What the frame before looked like: cell means, (B, 1, H/2, W/2) in -1..1, of each source and of the result."""
 
     sources: tuple[Tensor, ...]
     fused: Tensor
@@ -41,14 +42,13 @@ def steady(fused: Tensor, sources: Sequence[Tensor], state: State | None) -> tup
     explained = (now[0] - state.sources[0]).abs()
     for source, before in zip(now[1:], state.sources[1:], strict=True):
         explained = explained.maximum((source - before).abs())
-    # Something may move within a cell: what changed next door explains a change here as well.
-    allowed = F.max_pool2d(explained, 3, stride=1, padding=1) + LEAK
     change = coarse - state.fused
+    allowed = explained + LEAK * change.abs()
     excess = change - change.clamp(-allowed, allowed)
     held = F.interpolate(excess, size=fused.shape[-2:], mode="bilinear")
     return (fused - held).clamp(-1, 1), State(now, coarse - excess)
 
 
 def cells(plane: Tensor) -> Tensor:
-    """Means over cells of 4x4 px; at the right and lower border over what there is of them."""
+    """Means over cells of 2x2 px; at the right and lower border over what there is of them."""
     return F.avg_pool2d(plane, CELL, ceil_mode=True)
