@@ -16,7 +16,14 @@ from torch.nn import functional as F
 
 LEAKY_SLOPE = 0.2
 Normalisation = Literal["frozen", "instance"]
-Activation = Literal["leaky", "none"]
+# Of oneDNN's convolutions: the activation within, and its numbers.
+FUSED: dict[str, tuple[str, list[float]]] = {
+    "leaky": ("leaky_relu", [LEAKY_SLOPE]),
+    "sigmoid": ("sigmoid", []),
+    "tanh": ("tanh", []),
+    "none": ("none", []),
+}
+Activation = Literal["leaky", "sigmoid", "tanh", "none"]
 
 
 class Conv(nn.Module):
@@ -32,7 +39,7 @@ class Conv(nn.Module):
         norm: None for no normalisation; "instance" normalises with the statistics of the image itself, as the
             released network does at test time too; "frozen" with those of the batch while training and with
             fixed running ones afterwards, so that one bright object does not shift the whole picture.
-        activation: "leaky" (slope 0.2) or "none".
+        activation: "leaky" (slope 0.2), "sigmoid", "tanh" or "none".
         eps: added to the variance.
     """
 
@@ -68,7 +75,7 @@ class Conv(nn.Module):
         if self._accumulate:
             return self._accumulated(maps)
         x = self.norm(self.conv(maps[0] if len(maps) == 1 else torch.cat(maps, dim=1)))
-        return F.leaky_relu(x, LEAKY_SLOPE) if self.activation == "leaky" else x
+        return activated(x, self.activation)
 
     def prepare(self, accumulate: bool) -> None:
         """Get ready for inference: put frozen normalisation into the weights.
@@ -82,7 +89,7 @@ class Conv(nn.Module):
         self._accumulate = accumulate and isinstance(self.norm, nn.Identity)
 
     def _accumulated(self, maps: tuple[Tensor, ...]) -> Tensor:
-        conv, leaky = self.conv, self.activation == "leaky"
+        conv = self.conv
         # A 1x1 convolution of narrow maps has little to compute: passing over its wide output for each costs more.
         if conv.kernel_size == (1, 1) and min(x.shape[1] for x in maps) < conv.out_channels:
             maps = (torch.cat(maps, dim=1),) if len(maps) > 1 else maps
@@ -94,12 +101,19 @@ class Conv(nn.Module):
                 ops._reorder_convolution_weight(part.contiguous(), *how, list(x.shape))
                 for part, x in zip(slices, maps, strict=True)
             ]
-        alone = leaky and len(maps) == 1
-        act = ("leaky_relu", [LEAKY_SLOPE]) if alone else ("none", [])
+        act = FUSED[self.activation if len(maps) == 1 else "none"]
         out: Tensor = ops._convolution_pointwise(maps[0], self._slices[0], conv.bias, *how, *act, "")
         for x, weight in zip(maps[1:], self._slices[1:], strict=True):
             ops._convolution_pointwise_.binary(out, x, weight, None, *how, "add", 1.0, None, [], None)
-        return F.leaky_relu_(out, LEAKY_SLOPE) if leaky and not alone else out
+        return out if len(maps) == 1 else activated(out, self.activation, inplace=True)
+
+
+def activated(x: Tensor, activation: Activation, *, inplace: bool = False) -> Tensor:
+    if activation == "leaky":
+        return F.leaky_relu(x, LEAKY_SLOPE, inplace)
+    if activation == "none":
+        return x
+    return torch.sigmoid(x) if activation == "sigmoid" else torch.tanh(x)
 
 
 class InstanceNorm(nn.Module):

@@ -29,7 +29,7 @@ class CrossGates(nn.Module):
         c = channels
         self.look_around = Conv(c, c, 3, activation="none")
         self.look_here = nn.ModuleList(Conv(c, c, 1, activation="none") for _ in range(roles))
-        self.judge = nn.ModuleList(Conv(c, c, 1, activation="none") for _ in range(roles))
+        self.judge = nn.ModuleList(Conv(c, c, 1, activation="sigmoid") for _ in range(roles))
 
     def forward(self, sources: list[Tensor], context: Tensor) -> list[Tensor]:
         """N sources and what is known of all, (B, C, h, w) each, to the N sources gated."""
@@ -37,7 +37,7 @@ class CrossGates(nn.Module):
         gated = []
         for i, source in enumerate(sources):
             seen = F.leaky_relu(of_role(self.look_here, i)(source) + around, LEAKY_SLOPE)
-            gated.append(source * torch.sigmoid(of_role(self.judge, i)(seen)))
+            gated.append(source * of_role(self.judge, i)(seen))
         return gated
 
 
@@ -80,7 +80,7 @@ class Realtime(nn.Module):
         self.squeeze = Conv((blocks + 1 + roles) * c, c, 1)
         self.rebuild = Conv(c, 2 * c, 3)
         self.weigh = nn.ModuleList(Weigher(c, 2 * c, 1 if choice else CELL * CELL) for _ in range(roles))
-        self.add = None if choice else Conv(2 * c, CELL * CELL, 1, activation="none")
+        self.add = None if choice else Conv(2 * c, CELL * CELL, 1, activation="tanh")
 
     def forward(self, *planes: Tensor) -> Tensor:
         """N planes, (B, 1, H, W) in -1..1, to the fused (B, 1, H, W) in -1..1. Any H, W >= 1; N = 2 unless symmetric.
@@ -99,9 +99,10 @@ class Realtime(nn.Module):
         sources, x = self.features([to_cells(pad_to_cells(plane.to(dtype))) for plane in planes])
         scores = [of_role(self.weigh, i)(source, x) for i, source in enumerate(sources)]
         if self.add is None:  # a choice: where a cell cannot tell, those around it can
-            scores = [F.avg_pool2d(score, VOTERS, 1, VOTERS // 2, count_include_pad=False) for score in scores]
+            plain = [score.float().clone(memory_format=torch.contiguous_format) for score in scores]
+            scores = [F.avg_pool2d(score, VOTERS, 1, VOTERS // 2, count_include_pad=False) for score in plain]
         weights = [full_size(weight)[..., :height, :width] for weight in shares(scores)]
-        residual = None if self.add is None else from_cells(torch.tanh(self.add(x)))[..., :height, :width]
+        residual = None if self.add is None else from_cells(self.add(x))[..., :height, :width]
         return weights, residual
 
     def put_together(self, planes: Sequence[Tensor], weights: list[Tensor], residual: Tensor | None) -> Tensor:
