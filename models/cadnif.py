@@ -6,6 +6,7 @@ Two luma planes in, one out, all (B, 1, H, W) in -1..1. 242,705 parameters in us
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
@@ -18,6 +19,7 @@ from models.layers import (
     LongRangeAttention,
     Normalisation,
     PointwiseExchange,
+    agreed,
 )
 
 CHANNELS = 16
@@ -36,6 +38,8 @@ class Cadnif(nn.Module):
             1x1 exchange that the authors' graph has in its place.
         normalisation: "frozen" (statistics fixed after training, right for video) or "instance" (statistics of each
             image, as the authors ran it; flickers).
+        choice: the merging network does not draw the picture but says which source to take where, the right thing for
+            focal planes: there, every pixel of the best picture is a pixel of a source.
     """
 
     def __init__(
@@ -43,6 +47,7 @@ class Cadnif(nn.Module):
         *,
         auxiliary: Literal["attention", "released"] = "attention",
         normalisation: Normalisation = "frozen",
+        choice: bool = False,
     ) -> None:
         super().__init__()
         c, norm = CHANNELS, normalisation
@@ -61,6 +66,7 @@ class Cadnif(nn.Module):
         self.reduce = Conv(8 * c, 4 * c, 1)
         self.rebuild = Conv(5 * c, 4 * c, 3, norm=norm)
         self.out = nn.Conv2d(4 * c, 1, 3, padding=1)
+        self.choice = choice
 
     def forward(self, first: Tensor, second: Tensor, *more: Tensor) -> Tensor:
         """(B, 1, H, W) twice, in -1..1, to the fused (B, 1, H, W) in -1..1. Any H, W >= 1.
@@ -69,6 +75,20 @@ class Cadnif(nn.Module):
         """
         if more:
             return self(self(first, second), *more)
+        if self.choice:
+            return self.put_together((first, second), *self.weigh_up(first, second))
+        return torch.tanh(self.merged(first, second))
+
+    def weigh_up(self, first: Tensor, second: Tensor) -> tuple[list[Tensor], None]:
+        """With `choice`: the weight of the first source, (B, 1, H, W) in 0..1, agreed upon over some 28 px."""
+        return [torch.sigmoid(agreed(self.merged(first, second)))], None
+
+    def put_together(self, planes: Sequence[Tensor], weights: list[Tensor], _: None) -> Tensor:
+        """The fused plane."""
+        return torch.lerp(planes[1], planes[0], weights[0].to(planes[0].dtype))
+
+    def merged(self, first: Tensor, second: Tensor) -> Tensor:
+        """What the merging network makes of both, (B, 1, H, W) of any value."""
         first, second = (x.to(self.out.weight.dtype) for x in (first, second))
         both = self.shallow_both(first, first, second, second, second, first)
         one = self.shallow_first(first, first, second)
@@ -85,7 +105,8 @@ class Cadnif(nn.Module):
         x = self.squeeze(*with_block(known, block), *contexts)
         x = self.reduce(*self.dilated(x))
         x = self.rebuild(x, both)
-        return torch.tanh(self.out(x))
+        result: Tensor = self.out(x)
+        return result
 
 
 def with_block(known: list[Tensor], block: Tensor) -> list[Tensor]:

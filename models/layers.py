@@ -204,6 +204,29 @@ class LongRangeAttention(nn.Module):
         return result
 
 
+def agreed(score: Tensor, cell: int = 4, voters: int = 7) -> Tensor:
+    """Scores for a choice, (B, 1, H, W), that neighbours make together: where a place cannot tell, those around it can.
+
+    Args:
+        score: of each pixel.
+        cell: side of the square of pixels that have one score.
+        voters: side of the square of cells that decide together, odd.
+
+    Returns:
+        (B, 1, H, W) float32, smooth.
+    """
+    size = score.shape[-2:]
+    cells = F.avg_pool2d(score.float(), cell, ceil_mode=True)
+    return F.interpolate(voted(cells, voters), size=size, mode="bilinear")
+
+
+def voted(scores: Tensor, voters: int) -> Tensor:
+    """Means over squares of (B, 1, h, w), of what there is of them at the border; (B, 1, h, w) float32."""
+    # In the layout of one plane, since torch takes one channel for many, and a hundred times as long.
+    plain = scores.float().clone(memory_format=torch.contiguous_format)
+    return F.avg_pool2d(plain, voters, 1, voters // 2, count_include_pad=False)
+
+
 class PointwiseExchange(nn.Module):
     """What the released graph has in place of long-range attention: add a 1x1 convolution of the other source."""
 

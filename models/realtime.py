@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from models.layers import LEAKY_SLOPE, Conv, LongRangeAttention
+from models.layers import LEAKY_SLOPE, Conv, LongRangeAttention, voted
 
 CELL = 4  # px: side of the square of pixels that one position of the features stands for
 VOTERS = 7  # cells: side of the square that decides together which source is in focus
@@ -99,8 +99,7 @@ class Realtime(nn.Module):
         sources, x = self.features([to_cells(pad_to_cells(plane.to(dtype))) for plane in planes])
         scores = [of_role(self.weigh, i)(source, x) for i, source in enumerate(sources)]
         if self.add is None:  # a choice: where a cell cannot tell, those around it can
-            plain = [score.float().clone(memory_format=torch.contiguous_format) for score in scores]
-            scores = [F.avg_pool2d(score, VOTERS, 1, VOTERS // 2, count_include_pad=False) for score in plain]
+            scores = [voted(score, VOTERS) for score in scores]
         weights = [full_size(weight)[..., :height, :width] for weight in shares(scores)]
         residual = None if self.add is None else from_cells(self.add(x))[..., :height, :width]
         return weights, residual
@@ -110,7 +109,8 @@ class Realtime(nn.Module):
         if len(weights) == 1:
             fused = torch.lerp(planes[1], planes[0], weights[0].to(planes[0].dtype))
         else:
-            fused = torch.stack([plane * weight for plane, weight in zip(planes, weights, strict=True)]).sum(0)
+            parts = [plane * weight.to(plane.dtype) for plane, weight in zip(planes, weights, strict=True)]
+            fused = torch.stack(parts).sum(0)
         if residual is not None:
             fused = fused + RESIDUAL * residual
         return fused.clamp(-1, 1)

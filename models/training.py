@@ -66,8 +66,8 @@ class TrainingConfig(BaseModel):
             raise ValueError(f"crop is {self.crop}; the term {sorted(small)[0]!r} needs crops of {NEEDS} px and more")
         if self.sources > 2 and self.model == "realtime" and not self.options.get("symmetric"):
             raise ValueError("'sources' is more than 2: realtime takes so many only with options: {symmetric: true}")
-        if self.choice and (self.model, self.task) != ("realtime", "focus"):
-            raise ValueError("'choice' is for model realtime and task focus: only there a right choice is known")
+        if self.choice and (self.task != "focus" or not self.options.get("choice")):
+            raise ValueError("'choice' is for task focus, where the right one is known, and options: {choice: true}")
 
     def digest(self) -> str:
         """Changes when anything that shapes the weights changes."""

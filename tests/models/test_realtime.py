@@ -86,7 +86,7 @@ def test_a_choice_lies_between_its_sources(count: int) -> None:
     fused, everything = fuse(build(symmetric=True, choice=True), planes), torch.stack(planes)
     assert (fused <= everything.amax(0) + 1e-6).all()
     assert (fused >= everything.amin(0) - 1e-6).all()
-    assert (fused - everything.mean(0)).abs().mean() > 0.01, "it is a choice, not an average"
+    assert (fused - everything.mean(0)).abs().mean() > 0.002, "it is a choice, not an average"
 
 
 @pytest.mark.parametrize("choice", [False, True])
