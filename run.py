@@ -6,6 +6,7 @@ import argparse
 import logging
 import sys
 from collections.abc import Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -15,7 +16,7 @@ from nodes.console import check_json_target, run_to_the_end, say, say_error, wri
 from nodes.pictures import check_target, write_whole
 from nodes.tasks import INPUTS
 from pipeline import config
-from pipeline.errors import INTERRUPTED, ConfigError, OutputError, SourceError, StreamfuseError
+from pipeline.errors import INTERRUPTED, ConfigError, OutputError, StreamfuseError
 
 log = logging.getLogger("streamfuse")
 
@@ -120,10 +121,15 @@ def add_json(parser: argparse.ArgumentParser, what: str) -> None:
 
 
 def add_fuse(commands: Any) -> None:
-    fuse = add(commands, "fuse", do_fuse, "fuse two images, two folders of images, or two videos")
+    fuse = add(
+        commands, "fuse", do_fuse, "fuse two images, two folders of images, or two videos; of exposures also three"
+    )
     fuse.add_argument("first", type=Path, metavar="A", help="the first input of the task: infrared, under, near or mri")
     fuse.add_argument(
         "second", type=Path, metavar="B", help="the second: visible (gives size and colour), over, far or other"
+    )
+    fuse.add_argument(
+        "third", type=Path, metavar="C", nargs="?", help="of three exposures the brightest; A and B are darker"
     )
     fuse.add_argument("-o", "--output", type=Path, required=True, metavar="OUT", help="image, folder or video to write")
     add_network_options(fuse)
@@ -136,11 +142,12 @@ def add_fuse(commands: Any) -> None:
 
 
 def add_eval(commands: Any) -> None:
-    judge = add(commands, "eval", do_eval, "measure the quality of fused images")
-    judge.add_argument("first", type=Path, metavar="A", help="folder of the first sources, or a data set with both")
-    judge.add_argument("second", type=Path, metavar="B", nargs="?", help="folder of the second, same names")
-    judge.add_argument("--fused", type=Path, metavar="DIR", help="judge the images here instead of a network's")
+    judge = add(commands, "eval", do_eval, "measure the quality of fused images, or how steady a fused video is")
+    judge.add_argument("first", type=Path, metavar="A", help="folder of the first sources, a data set, or a video")
+    judge.add_argument("second", type=Path, metavar="B", nargs="?", help="folder of the second, same names; or a video")
+    judge.add_argument("--fused", type=Path, metavar="F", help="judge these images, or this video, not a network's")
     add_network_options(judge)
+    judge.add_argument("--no-steady", action="store_true", help="of videos: hold back no change in the fused one")
     judge.add_argument("--sheet", type=Path, metavar="PNG", help="write a contact sheet of all pairs")
     add_json(judge, "the figures")
 
@@ -160,7 +167,7 @@ def add_network_options(parser: argparse.ArgumentParser, task: bool = True) -> N
     if task:
         parser.add_argument("--task", choices=list(INPUTS), default="infrared")
         parser.add_argument("--weights", type=Path, metavar="FILE", help="weights instead of those that come with us")
-    parser.add_argument("--model", default="cadnif", metavar="NAME")
+    parser.add_argument("--model", metavar="NAME", help="realtime or cadnif (that of --weights, else realtime)")
     parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
     parser.add_argument("--precision", choices=["auto", "fp32", "bf16", "fp16"], default="auto")
 
@@ -196,7 +203,8 @@ def do_check(options: argparse.Namespace) -> int:
 def do_fuse(options: argparse.Namespace) -> int:
     keys = ("task", "model", "weights", "device", "precision", "max_skew_ms")
     settings = {key: getattr(options, key) for key in keys}
-    tree = shorthand.tree(options.first, options.second, options.output, settings, fps=options.fps, codec=options.codec)
+    sources = [path for path in (options.first, options.second, options.third) if path]
+    tree = shorthand.tree(sources, options.output, settings, fps=options.fps, codec=options.codec)
     return run_pipeline(tree, options.json)
 
 
@@ -221,34 +229,26 @@ def do_train(options: argparse.Namespace) -> int:
 
 
 def do_eval(options: argparse.Namespace) -> int:
-    from models import evaluation
-    from nodes.fusion.network import Network
+    from nodes.capture.video import VideoCapture
+    from nodes.fusion import judging
 
     if options.sheet:  # now, and not when all the work is done
         check_target(options.sheet)
-        if options.sheet.suffix.lower() != ".png":
-            raise ConfigError(f"--sheet {options.sheet}: a sheet is written as .png")
-    try:
-        pairs = evaluation.find_pairs(options.first, options.second, options.task)
-        if options.fused:
-            fusions = {str(options.fused): evaluation.from_folder(options.fused)}
-        else:
-            network = Network(options.model, options.task, options.weights, options.device, options.precision)
-            fusions = {f"{options.model} {network.precision}": network.fuse_full_range}
-        result = evaluation.judge(pairs, options.task, fusions, options.sheet)
-    except ValueError as error:
-        raise SourceError(str(error)) from error
-    log.info("%d pairs, %s to %s", len(pairs), pairs[0][0], pairs[-1][0])
+    wanted = judging.Wanted(**{field.name: getattr(options, field.name) for field in fields(judging.Wanted)})
+    are_videos = shorthand.are_videos(options.first, options.second, options.fused)
+    result, table = judging.videos(wanted, VideoCapture) if are_videos else judging.images(wanted)
     if options.json != "-":
-        say(evaluation.table(result["means"]))
+        say(table)
     write_json(result, options.json)
     return 0
 
 
 def do_bench(options: argparse.Namespace) -> int:
+    from models import catalog
     from nodes.fusion import bench
 
-    figures = bench.measure(options.model, options.size, options.device, options.precision, options.frames)
+    model = options.model or catalog.DEFAULT
+    figures = bench.measure(model, options.size, options.device, options.precision, options.frames)
     if options.json != "-":
         say("\n".join(bench.lines(figures)))
     write_json(figures, options.json)
@@ -276,7 +276,8 @@ def do_export(options: argparse.Namespace) -> int:
     check_target(options.output)
     try:
         export.check_packages()
-        network = catalog.load(options.weights or catalog.shipped(options.model, options.task), model=options.model)
+        weights = options.weights or catalog.shipped(options.model or catalog.DEFAULT, options.task)
+        network = catalog.load(weights, model=options.model)
         file, difference = export.export(network, INPUTS[options.task], options.size)
     except export.DifferenceError as error:
         raise OutputError(f"{options.output}: not written, since it {error}") from error

@@ -1,7 +1,7 @@
 """Measure all weights that come with the project: `models/weights/figures.json`, and `docs/models.md` made of it.
 
-python docs/models.py [--data FOLDER] [--only MODEL-TASK ...]     measure, then write both
-python docs/models.py --from-json                                 write the page anew from the figures
+python docs/models.py [--data FOLDER] [--only MODEL-TASK ...] [--frames N]     measure, then write both
+python docs/models.py --from-json                                              write the page anew from the figures
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ import hashlib
 import json
 import math
 import sys
-from collections.abc import Iterable, Mapping
+import zlib
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
 from statistics import median
@@ -20,11 +21,16 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))  # as a script, this file sees its own folder only
 
+import numpy as np  # noqa: E402
 import torch  # noqa: E402
 
-from models import catalog, evaluation, listing, metrics  # noqa: E402
-from nodes.fusion import bench  # noqa: E402
+from docs.models_page import CLIPS, CONTROL, page  # noqa: E402
+from models import catalog, evaluation, listing  # noqa: E402
+from models.controls import Fusing, controls_for  # noqa: E402
+from nodes.capture.video import VideoCapture  # noqa: E402
+from nodes.fusion import bench, stability  # noqa: E402
 from nodes.fusion.network import Network  # noqa: E402
+from nodes.fusion.stability import NOT_STEADY  # noqa: E402
 from pipeline.errors import StreamfuseError  # noqa: E402
 
 FIGURES = catalog.WEIGHTS / listing.FIGURES
@@ -39,39 +45,7 @@ SETS = {
     "focus": ("focus/val",),
     "medical": ("medical/val/mri-ct", "medical/val/mri-pet", "medical/val/mri-spect"),
 }
-TITLES = {
-    "infrared/val": "Infrared and visible",
-    "exposure/val": "Exposures: the darkest and the brightest of each scene",
-    "focus/val": "Focus: near and far",
-    "medical/mri-ct": "Medical: MRI and CT",
-    "medical/mri-pet": "Medical: MRI and PET, grey",
-    "medical/mri-spect": "Medical: MRI and SPECT, grey",
-}
-COLUMNS = {
-    "infrared": metrics.RANKED_COLUMNS,
-    "exposure": ("EN", "SD", "SF", "SCD", "VIF", "Qabf", "SSIM", "Nabf", "MEF-SSIM"),
-    "focus": ("EN", "SF", "MI", "VIF", "Qabf", "SSIM", "Nabf"),
-    "medical": ("EN", "SD", "SF", "MI", "SCD", "VIF", "Qabf", "SSIM", "Nabf"),
-}
-# The metrics that a task's mean rank is over, and the rows that have none.
-RANKED = {"infrared": metrics.RANKED_COLUMNS, "medical": ("SF", "MI", "SCD", "VIF", "Qabf", "SSIM")}
-UNRANKED = {"infrared": tuple(evaluation.CONTROLS), "medical": ()}
-
-HEAD = """\
-# Models
-
-Made by `python docs/models.py` from [figures.json](../models/weights/figures.json), which it measures.
-
-## Speed and size
-
-| weights | kB | parameters | multiply-adds a pixel | ms | pairs a second |
-|---|---|---|---|---|---|
-"""
-QUALITY = """\
-## Quality
-
-Means over the validation pairs, nothing stretched, our networks (bold) in {precision}. Nabf: lower is better. {source}
-"""
+NOISE, SHIFT = 10.0, 3  # grey levels, px
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -80,12 +54,15 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument(
         "--only", nargs="+", metavar="MODEL-TASK", help="judge these; others that did not change keep their figures"
     )
+    parser.add_argument("--frames", type=int, metavar="N", help="of each clip, for a try-out (all)")
     parser.add_argument("--from-json", action="store_true", help="measure nothing")
     options = parser.parse_args(arguments)
     try:
+        if options.frames is not None and options.frames < 2:
+            raise ValueError(f"--frames {options.frames}: change takes two frames or more")
         figures = listing.read_figures(FIGURES)
         if not options.from_json:
-            figures = measure(options.data, options.only, figures)
+            figures = measure(options.data, options.only, figures, options.frames)
             FIGURES.write_text(json.dumps(figures, indent=1, sort_keys=True) + "\n", encoding="utf-8")
         if not figures:
             raise ValueError(f"{FIGURES}: there is none yet; measure first, without --from-json")
@@ -98,8 +75,15 @@ def main(arguments: list[str] | None = None) -> None:
 # Measuring:
 
 
-def measure(data: Path, only: Iterable[str] | None, before: Mapping[str, Any]) -> dict[str, Any]:
-    """All figures: new ones for the weights named by `only` (None: all), those from before for the others."""
+def measure(data: Path, only: Iterable[str] | None, before: Mapping[str, Any], limit: int | None) -> dict[str, Any]:
+    """All figures: new ones for the weights named by `only` (None: all), those from before for the others.
+
+    Args:
+        data: has the data sets.
+        only: names as of the weights' files.
+        before: the figures as they were.
+        limit: how many frames of each clip to take; None for all.
+    """
     shipped = {f"{model}-{task}": (model, task) for model, task in listing.shipped()}
     if not shipped:
         raise ValueError(f"{catalog.WEIGHTS}: there are no weights")
@@ -108,14 +92,27 @@ def measure(data: Path, only: Iterable[str] | None, before: Mapping[str, Any]) -
         raise ValueError(f"there are no weights {unknown[0]!r}; there are: {', '.join(shipped)}")
     networks = {name: Network(*of, None, "auto", "auto") for name, of in shipped.items()}
     conditions = describe_machine(networks[min(networks)])
-    if only is not None and before and before["conditions"] != conditions:
-        raise ValueError(f"the others were measured under {before['conditions']}, not {conditions}; measure all")
+    if only is None:
+        before = {}
+    elif before:
+        check_same(before["conditions"], conditions, "conditions")
+        check_same(before.get("stability", {}).get("limit"), limit, "--frames")
     weights = {name: describe(*of) for name, of in shipped.items()}
     speed = {"frames": FRAMES, "size": list(listing.SIZE), "milliseconds": time_in_turns(networks)}
-    tasks = [task for task in SETS if any(about["task"] == task for about in weights.values())]
-    chosen = {name: network for name, network in networks.items() if name in wanted}
-    quality = {task: judge_all(data, task, chosen, still_true(before, weights, task)) for task in tasks}
-    return {"conditions": conditions, "weights": weights, "speed": speed, "quality": quality}
+    figures: dict[str, Any] = {"conditions": conditions, "weights": weights, "speed": speed, "quality": {}}
+    for task in [task for task in SETS if any(about["task"] == task for about in weights.values())]:
+        known = Known(before, weights, task)
+        chosen = {shipped[name][0]: networks[name] for name in shipped if name in wanted and shipped[name][1] == task}
+        figures["quality"][task] = judge_all(data, task, chosen, known)
+        if task == "infrared":
+            figures["stability"] = {"limit": limit, "clips": judge_clips(data / "video", chosen, known, limit)}
+            figures["robustness"] = judge_damaged(data / SETS[task][0], chosen, known)
+    return figures
+
+
+def check_same(before: Any, now: Any, what: str) -> None:
+    if before != now:
+        raise ValueError(f"the others were measured with {what} {before}, not {now}; measure all")
 
 
 def describe_machine(network: Network) -> dict[str, Any]:
@@ -148,100 +145,119 @@ def time_in_turns(networks: Mapping[str, Network]) -> dict[str, float]:
     return {name: round(median(ms), 1) for name, ms in times.items()}
 
 
-def still_true(before: Mapping[str, Any], weights: Mapping[str, Any], task: str) -> dict[str, Any]:
-    """The quality known of a task, by data set: without networks whose weights are not those that were judged."""
-    same = {key for key, about in weights.items() if before.get("weights", {}).get(key) == about}
-    kept = {*evaluation.CONTROLS, *(key.removesuffix(f"-{task}") for key in same)}
+class Known:
+    """What was measured before and is still true: the controls, and networks whose weights are those that were judged.
+
+    Args:
+        before: all figures as they were.
+        weights: what there is to tell of each file now.
+        task: of which to know.
+    """
+
+    def __init__(self, before: Mapping[str, Any], weights: Mapping[str, Any], task: str) -> None:
+        same = [key.removesuffix(f"-{task}") for key in weights if before.get("weights", {}).get(key) == weights[key]]
+        self.before = before
+        self.methods = {*controls_for(task), *same, *(name + NOT_STEADY for name in same)}
+
+    def at(self, *keys: str) -> dict[str, Any]:
+        """What stands at these keys, one below the other; nothing if nothing does."""
+        found: Any = self.before
+        for key in keys:
+            found = found.get(key, {})
+        return {key: self.true(part) if isinstance(part, dict) else part for key, part in found.items()}
+
+    def true(self, rows: Mapping[str, Any]) -> dict[str, Any]:
+        """The rows of a table that still hold."""
+        return {method: row for method, row in rows.items() if method in self.methods}
+
+
+def judge_all(data: Path, task: str, networks: Mapping[str, Network], known: Known) -> dict[str, Any]:
+    """Means over each data set of a task by method: networks by the name of their model, and the controls."""
+    fusions = {name: network.fuse_full_range for name, network in networks.items()}
     return {
-        name: found | {"means": {method: row for method, row in found["means"].items() if method in kept}}
-        for name, found in before.get("quality", {}).get(task, {}).items()
+        folder.name: judged(folder, task, fusions, controls_for(task), known.at("quality", task, folder.name))
+        for folder in [data / part for part in SETS[task]]
     }
 
 
-def judge_all(data: Path, task: str, networks: Mapping[str, Network], known: Mapping[str, Any]) -> dict[str, Any]:
-    """Means over each data set of a task by method: networks by the name of their model, controls, what is known."""
-    fusions = {name.partition("-")[0]: of.fuse_full_range for name, of in networks.items() if name.endswith(task)}
-    sets: dict[str, Any] = {}
-    for folder in [data / part for part in SETS[task]]:
-        sets[folder.name] = dict(known.get(folder.name, {"means": {}}))
-        if fusions or not sets[folder.name]["means"]:
-            print(f"{folder}: {', '.join(fusions)}", file=sys.stderr)
-            found = evaluation.judge(evaluation.find_pairs(folder, None, task), task, fusions, None)
-            sets[folder.name]["pairs"] = found["pairs"]
-            sets[folder.name]["means"] |= {name: rounded(row) for name, row in found["means"].items()}
-    return sets
+def judged(
+    folder: Path, task: str, fusions: Mapping[str, Fusing], controls: Mapping[str, Fusing], known: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Number of pairs, and means by method: of these fusions, of controls that are not known, and what is known."""
+    means = dict(known.get("means", {}))
+    controls = {name: control for name, control in controls.items() if name not in means}
+    if not fusions and not controls:
+        return dict(known)
+    print(f"{folder}: {', '.join([*controls, *fusions])}", file=sys.stderr)
+    found = evaluation.judge(evaluation.find_pairs(folder, None, task), task, fusions, None, controls)
+    means |= {name: rounded(row) for name, row in found["means"].items()}
+    return {"pairs": found["pairs"], "means": means}
+
+
+def judge_clips(folder: Path, networks: Mapping[str, Network], known: Known, limit: int | None) -> dict[str, Any]:
+    """Unexplained change in each clip by method."""
+    return {clip: judge_clip(folder / clip, networks, known.at("stability", "clips", clip), limit) for clip in CLIPS}
+
+
+def judge_clip(
+    folder: Path, networks: Mapping[str, Network], known: Mapping[str, Any], limit: int | None
+) -> dict[str, Any]:
+    """Number of frames, and figures by method, as in `judged`."""
+    methods = dict(known.get("methods", {}))
+    controls = {name: control for name, control in controls_for("infrared").items() if name not in methods}
+    if not networks and not controls:
+        return dict(known)
+    print(f"{folder}: {', '.join([*controls, *networks])}", file=sys.stderr)
+    sources = [video_in(folder, name) for name in ("infrared", "visible")]
+    found = stability.measure(VideoCapture, *sources, networks=networks, controls=controls, limit=limit)
+    methods |= {name: rounded(row) for name, row in found["methods"].items()}
+    return {"frames": found["frames"], "methods": methods}
+
+
+def video_in(folder: Path, name: str) -> Path:
+    """The video of this name, whatever its kind."""
+    if found := sorted(folder.glob(f"{name}.*")):
+        return found[0]
+    raise ValueError(f"{folder}: there is no video {name!r} in it")
+
+
+def judge_damaged(folder: Path, networks: Mapping[str, Network], known: Known) -> dict[str, Any]:
+    """Means by kind of damage and by method, which sees damaged infrared and is judged against the clean one."""
+    controls = {CONTROL: controls_for("infrared")[CONTROL]}
+    return {
+        kind: judged(
+            folder,
+            "infrared",
+            {name: seeing(damage, network.fuse_full_range) for name, network in networks.items()},
+            {name: seeing(damage, control) for name, control in controls.items()},
+            known.at("robustness", kind),
+        )
+        for kind, damage in DAMAGES.items()
+    }
+
+
+def seeing(damage: Callable[[str, np.ndarray], np.ndarray], fuse: Fusing) -> Fusing:
+    """The fusion of a damaged first source."""
+    return lambda stem, first, second: fuse(stem, damage(stem, first), second)
+
+
+def noisy(stem: str, plane: np.ndarray) -> np.ndarray:
+    """White noise over (H, W) uint8, of each pair its own and always the same."""
+    rng = np.random.default_rng(zlib.crc32(stem.encode()))
+    return np.clip(np.rint(plane + rng.normal(0, NOISE, plane.shape)), 0, 255).astype(np.uint8)
+
+
+def shifted(_: str, plane: np.ndarray) -> np.ndarray:
+    """(H, W) uint8 moved to the right, the first column repeated."""
+    return np.pad(plane, ((0, 0), (SHIFT, 0)), mode="edge")[:, :-SHIFT]
+
+
+DAMAGES = {"noise": noisy, "shift": shifted}
 
 
 def rounded(row: Mapping[str, float]) -> dict[str, float]:
     """Without what is not defined, for which JSON has no word."""
     return {key: round(value, 4) for key, value in row.items() if math.isfinite(value)}
-
-
-# The page:
-
-
-def page(figures: Mapping[str, Any], peers: Mapping[str, Any]) -> str:
-    """The whole page, from the figures alone."""
-    tables = [
-        section(f"{task}/{name}", found, peers["tables"])
-        for task in SETS
-        for name, found in sorted(figures["quality"].get(task, {}).items())
-    ]
-    quality = QUALITY.format(precision=figures["conditions"]["precision"], source=peers["source"])
-    return "\n".join([HEAD + speed(figures), quality, *tables])
-
-
-def speed(figures: Mapping[str, Any]) -> str:
-    """The rows of the first table, and the conditions."""
-    times, where = figures["speed"]["milliseconds"], figures["conditions"]
-    lines = [
-        f"| `{name}` | {about['size_kb']:,} | {about['parameters']:,} | {about['multiply_adds_a_pixel']:,} "
-        f"| {times[name]:.1f} | {1000 / times[name]:.1f} |"
-        for name, about in sorted(figures["weights"].items(), key=lambda item: (item[1]["model"], item[0]))
-    ]
-    width, height = figures["speed"]["size"]
-    text = (
-        f"One pair of {width}x{height} planes from memory to memory, {where['precision']}, {where['processor']}, "
-        f"threads: {where['threads']}, torch {where['torch']}: median of {figures['speed']['frames']}, all in turns."
-    )
-    if {"cadnif-infrared", "realtime-infrared"} <= times.keys():
-        ratio = times["cadnif-infrared"] / times["realtime-infrared"]
-        text += f" For infrared `realtime` is {ratio:.0f} times as fast as `cadnif`."
-    return "\n".join([*lines, "", text, ""])
-
-
-def section(name: str, found: Mapping[str, Any], tables: Mapping[str, Any]) -> str:
-    """One table: our networks and the controls as measured, the others, of as many pairs, as in `peers.json`."""
-    task, means = name.partition("/")[0], found["means"]
-    ours = sorted(means.keys() - evaluation.CONTROLS.keys())
-    rows = {method: means[method] for method in [*ours, *evaluation.CONTROLS]}
-    if name in tables and tables[name]["pairs"] == found["pairs"]:
-        rows |= {method: row for method, row in tables[name]["rows"].items() if method not in rows}
-    ranks = mean_ranks(task, rows)
-    order = sorted(rows, key=lambda method: ranks.get(method, float("inf")))
-    columns = [*COLUMNS[task], *(["mean rank"] if ranks else [])]
-    lines = [f"### {TITLES[name]} ({found['pairs']} pairs)", "", "| method | " + " | ".join(columns) + " |"]
-    lines.append("|---" * (len(columns) + 1) + "|")
-    for method in order:
-        cells = [told(column, rows[method].get(column)) for column in COLUMNS[task]]
-        cells += [f"{ranks[method]:.1f}" if method in ranks else "-"] if ranks else []
-        lines.append(f"| {f'**{method}**' if method in ours else method} | " + " | ".join(cells) + " |")
-    ranked = f"\nThe mean rank is over {', '.join(RANKED[task])}.\n" if ranks else ""
-    return "\n".join(lines) + "\n" + ranked
-
-
-def mean_ranks(task: str, rows: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
-    """Among the methods that are ranked; none for a task without a ranking."""
-    if task not in RANKED:
-        return {}
-    columns = RANKED[task]
-    ranked = {name: {column: row.get(column, math.nan) for column in columns} for name, row in rows.items()}
-    return metrics.mean_rank({name: row for name, row in ranked.items() if name not in UNRANKED[task]}, columns)
-
-
-def told(column: str, value: float | None) -> str:
-    """A figure with the digits that its size deserves."""
-    return "" if value is None else f"{value:.1f}" if column in ("SD", "SF") else f"{value:.3f}"
 
 
 if __name__ == "__main__":

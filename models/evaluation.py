@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,18 +11,12 @@ import cv2
 import numpy as np
 
 from models import data, metrics
+from models.controls import Fusing, controls_for
 from models.data import DataError, images_by_stem, read_luma
 
 Pair = tuple[str, Path, Path]
-Fusing = Callable[[str, np.ndarray, np.ndarray], np.ndarray]
-"""Of (stem, first, second), luma (H, W) uint8 each: the fused luma."""
 
 SHEET_WIDTH = 320  # px of a column
-
-CONTROLS: dict[str, Fusing] = {
-    "average": lambda _, a, b: ((a.astype(np.uint16) + b + 1) // 2).astype(np.uint8),
-    "maximum": lambda _, a, b: np.maximum(a, b),
-}
 
 
 def find_pairs(first: Path, second: Path | None, task: str) -> list[Pair]:
@@ -43,7 +37,7 @@ def find_pairs(first: Path, second: Path | None, task: str) -> list[Pair]:
     return [(stem, a[stem], b[stem]) for stem in a]
 
 
-def from_folder(folder: Path) -> Callable[[str, np.ndarray, np.ndarray], np.ndarray]:
+def from_folder(folder: Path) -> Fusing:
     """Fused images that lie ready under the names of their sources."""
     ready = images_by_stem(folder) if folder.is_dir() else {}
 
@@ -58,19 +52,26 @@ def from_folder(folder: Path) -> Callable[[str, np.ndarray, np.ndarray], np.ndar
     return read
 
 
-def judge(pairs: Sequence[Pair], task: str, fusions: Mapping[str, Fusing], sheet_to: Path | None) -> dict[str, Any]:
-    """Mean of each metric over the pairs, for the fusions and for the average and maximum of the sources as controls.
+def judge(
+    pairs: Sequence[Pair],
+    task: str,
+    fusions: Mapping[str, Fusing],
+    sheet_to: Path | None,
+    controls: Mapping[str, Fusing] | None = None,
+) -> dict[str, Any]:
+    """Mean of each metric over the pairs, for the fusions and for the classical controls.
 
     Args:
         pairs: as found by `find_pairs`.
         task: decides which metrics there are.
         fusions: by name.
         sheet_to: a PNG to write all pictures to, a row a pair.
+        controls: instead of all those of the task.
 
     Returns:
         `pairs` (their number), `names`, `task`, and `means` by fusion and metric. Hot is over all parts of all pairs.
     """
-    fusions = {**CONTROLS, **fusions}
+    fusions = {**(controls_for(task) if controls is None else controls), **fusions}
     rows: dict[str, list[dict[str, float]]] = {name: [] for name in fusions}
     hot: dict[str, list[tuple[int, float]]] = {name: [] for name in fusions}
     strips = []

@@ -12,6 +12,7 @@ import numpy as np
 
 from models.metrics_video import Grey as Grey
 from models.metrics_video import Plane, check, planes, ratio
+from models.metrics_video import UnexplainedChange as UnexplainedChange
 from models.metrics_video import hot_contrast as hot_contrast
 from models.metrics_video import hot_parts as hot_parts
 from models.metrics_video import unexplained_change as unexplained_change

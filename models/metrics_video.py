@@ -54,24 +54,49 @@ def unexplained_change(fused_frames: Iterable[Grey], a_frames: Iterable[Grey], b
 
     Three clips of equal length and shape, frames (H, W) uint8, read once and one at a time. NaN below two frames.
     """
-    previous: list[Plane] | None = None
-    changes: list[float] = []
+    change = UnexplainedChange()
     for frames in zip_longest(fused_frames, a_frames, b_frames):
         if any(frame is None for frame in frames):
             ended = [name for name, frame in zip(("fused", "a", "b"), frames, strict=True) if frame is None]
             raise ValueError(
-                f"clip {' and '.join(ended)} ended at frame {len(changes) + (previous is not None)}, "
-                "before the others; legal are three clips of equal length"
+                f"clip {' and '.join(ended)} ended at frame {change.frames}, before the others; "
+                "legal are three clips of equal length"
             )
         fused, a, b = frames
-        smooth: list[Plane] = [np.asarray(cv2.GaussianBlur(plane, (0, 0), 1.5)) for plane in planes(a, b, fused)]
-        if previous is not None:
-            if previous[0].shape != smooth[0].shape:
-                raise ValueError(f"frame is {smooth[0].shape} after {previous[0].shape}; legal is one shape for a clip")
-            step_a, step_b, step = (np.abs(now - before) for now, before in zip(smooth, previous, strict=True))
-            changes.append(float(np.mean(np.maximum(step - np.maximum(step_a, step_b), 0))))
-        previous = smooth
-    return ratio(sum(changes), len(changes))
+        change.add(a, b, fused)
+    return change.means()[0] if change.frames else float("nan")
+
+
+class UnexplainedChange:
+    """`unexplained_change` of several fused clips of the same two sources at once, a frame at a time."""
+
+    def __init__(self) -> None:
+        self.frames = 0
+        self._changes: list[list[float]] = []  # of each frame but the first: a value a fused clip
+        self._before: list[Plane] = []
+
+    def add(self, a: Grey, b: Grey, *fused: Grey) -> None:
+        """The next frame of the sources and of each fused clip, (H, W) uint8, the clips always in the same order."""
+        for picture in fused:
+            check(a=a, b=b, fused=picture)
+        images = [image.astype(np.float64) for image in (a, b, *fused)]
+        smooth: list[Plane] = [np.asarray(cv2.GaussianBlur(plane, (0, 0), 1.5)) for plane in images]
+        if self._before:
+            if self._before[0].shape != smooth[0].shape:
+                raise ValueError(
+                    f"frame is {smooth[0].shape} after {self._before[0].shape}; legal is one shape for a clip"
+                )
+            steps = [np.abs(now - before) for now, before in zip(smooth, self._before, strict=True)]
+            explained = np.maximum(steps[0], steps[1])
+            self._changes.append([float(np.mean(np.maximum(step - explained, 0))) for step in steps[2:]])
+        self._before = smooth
+        self.frames += 1
+
+    def means(self, frames: int | None = None) -> list[float]:
+        """Of each fused clip, over the first `frames` (None: all); NaN below two frames."""
+        changes = self._changes[: None if frames is None else max(frames - 1, 0)]
+        clips = len(self._before) - 2
+        return [ratio(sum(change[clip] for change in changes), len(changes)) for clip in range(clips)]
 
 
 def check(**images: Grey) -> None:

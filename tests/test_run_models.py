@@ -23,8 +23,9 @@ def training(tmp_path: Path) -> Iterator[Path]:
     media.write_folders(tmp_path / "pairs", ["1", "2"])
     config = tmp_path / "training.yaml"
     settings = {
+        "model": "cadnif",
         "task": "infrared",
-        "data": str(tmp_path / "pairs"),
+        "data": [str(tmp_path / "pairs")],
         "weights": str(tmp_path / "trained.safetensors"),
         "run": str(tmp_path / "run"),
         "loss": {"intensity": 1},
@@ -40,13 +41,16 @@ def training(tmp_path: Path) -> Iterator[Path]:
     torch.use_deterministic_algorithms(False)
 
 
-def test_training_writes_weights_that_fuse(command: Command, tmp_path: Path, training: Path) -> None:
-    outcome = command("train", training)
+@pytest.mark.parametrize("model", media.NETWORKS)
+def test_training_writes_weights_that_fuse(command: Command, tmp_path: Path, training: Path, model: str) -> None:
+    outcome = command("train", training, f"model={model}")
     assert outcome.code == 0
     trained = tmp_path / "trained.safetensors"
     assert outcome.out == f"{trained}\n"
     assert "step 2/2" in outcome.err
-    assert command("fuse", *media.write_pair(tmp_path), "-o", tmp_path / "o.png", "--weights", trained).code == 0
+    outcome = command("fuse", *media.write_pair(tmp_path), "-o", tmp_path / "o.png", "--weights", trained)
+    assert outcome.code == 0
+    assert f"fuse: {model} for infrared" in outcome.err
 
 
 def test_training_goes_on_where_it_was_stopped(
@@ -82,7 +86,7 @@ def test_a_checkpoint_of_another_config_is_refused_and_restart_begins_anew(comma
 
 @pytest.mark.parametrize(
     ("override", "says"),
-    [("steps=0", "steps"), ("stepz=3", "stepz"), ("steps", "setting=value"), ("data=nowhere", "nowhere")],
+    [("steps=0", "steps"), ("stepz=3", "stepz"), ("steps", "setting=value"), ("data=[nowhere]", "nowhere")],
 )
 def test_a_mistake_in_a_training_config_is_answered(command: Command, training: Path, override: str, says: str) -> None:
     outcome = command("train", training, override)
@@ -104,7 +108,8 @@ def test_eval_judges_a_network_beside_the_controls(command: Command, weights: Pa
     outcome = command("eval", *folders, "--weights", weights, "--precision", "fp32")
     assert outcome.code == 0
     table = outcome.out.splitlines()
-    assert [line.split(" | ")[0] for line in table[2:]] == ["| average", "| maximum", "| cadnif fp32"]
+    methods = ["average", "maximum", "Laplacian pyramid", "GFF", "cadnif fp32"]
+    assert [line.split(" | ")[0] for line in table[2:]] == [f"| {method}" for method in methods]
 
 
 def test_eval_judges_ready_images_and_draws_a_sheet(command: Command, tmp_path: Path) -> None:
@@ -116,8 +121,8 @@ def test_eval_judges_ready_images_and_draws_a_sheet(command: Command, tmp_path: 
     judged = json.loads(figures.read_text(), parse_constant=pytest.fail)
     assert judged["pairs"] == 2
     assert judged["names"] == ["1", "2"]
-    assert set(judged["means"]) == {"average", "maximum", str(visible)}
-    assert media.read_image(sheet).shape[1] == 5 * 320  # two sources, two controls, one to be judged
+    assert set(judged["means"]) == {"average", "maximum", "Laplacian pyramid", "GFF", str(visible)}
+    assert media.read_image(sheet).shape[1] == 7 * 320  # two sources, four controls, one to be judged
 
 
 def test_eval_writes_only_json_to_standard_output(command: Command, tmp_path: Path) -> None:
@@ -148,13 +153,68 @@ def test_eval_names_what_is_missing(command: Command, tmp_path: Path) -> None:
         assert says in outcome.error
 
 
+# eval, of videos:
+
+
+def test_eval_of_videos_tells_how_steady_a_network_is(command: Command, weights: Path, tmp_path: Path) -> None:
+    videos = media.write_recording(tmp_path, 4)
+    outcome = command("eval", *videos, "--weights", weights, "--precision", "fp32")
+    assert outcome.code == 0
+    assert "4 frames" in outcome.err
+    rows = [line.strip("| ").split(" | ") for line in outcome.out.splitlines()]
+    assert rows[0] == ["method", "unexplained change", "smear"]
+    assert [row[0] for row in rows[2:]] == ["average", "maximum", "cadnif fp32", "cadnif fp32, not steady"]
+    assert [row[2] == "-" for row in rows[2:]] == [True, True, False, True]
+
+
+def test_eval_of_videos_judges_a_fused_one_and_writes_json(command: Command, tmp_path: Path) -> None:
+    infrared, visible = media.write_recording(tmp_path, 4)
+    outcome = command("eval", infrared, visible, "--fused", visible, "--json", "-")
+    result = json.loads(outcome.out, parse_constant=pytest.fail)
+    assert result["frames"] == 4
+    assert list(result["methods"]) == ["average", "maximum", str(visible)]
+    assert result["methods"][str(visible)]["unexplained_change"] == 0  # it changes as one of its sources does
+
+
+def test_eval_of_videos_can_leave_holding_back_out(command: Command, weights: Path, tmp_path: Path) -> None:
+    videos = media.write_recording(tmp_path, 3)
+    how = ("--weights", weights, "--precision", "fp32", "--json", "-")
+    without = json.loads(command("eval", *videos, *how, "--no-steady").out)["methods"]
+    assert list(without) == ["average", "maximum", "cadnif fp32"]
+    both = json.loads(command("eval", *videos, *how).out)["methods"]
+    assert without["cadnif fp32"] == both["cadnif fp32, not steady"]
+
+
+def test_eval_says_what_videos_do_not_go_together_with(command: Command, tmp_path: Path) -> None:
+    folders = media.write_folders(tmp_path / "images", ["1"])
+    infrared, visible = media.write_recording(tmp_path, 3)
+    short = media.write_video(tmp_path / "short.mkv", (media.heat(n) for n in range(2)))
+    small = media.write_video(tmp_path / "small.mkv", (media.heat(n, (32, 24)) for n in range(3)))
+    cases: list[tuple[list[Any], int, str]] = [
+        ([infrared], 2, "give that of the second source as well"),
+        ([infrared, folders[1]], 2, "all must be of one kind"),
+        ([infrared, visible, "--fused", folders[0]], 2, "all must be of one kind"),
+        ([infrared, visible, "--sheet", tmp_path / "sheet.png"], 2, "a sheet is for images"),
+        ([infrared, visible, "--fused", visible, "--no-steady"], 2, "--no-steady"),
+        ([*folders, "--no-steady"], 2, "--no-steady is for videos"),
+        ([infrared, visible, "--fused", tmp_path / "nowhere.mkv"], 3, "nowhere.mkv"),
+        ([infrared, visible, "--fused", short], 3, "short.mkv ends after 2 frames and"),
+        ([infrared, visible, "--fused", small], 3, "small.mkv is 32x24"),
+    ]
+    for arguments, code, says in cases:
+        outcome = command("eval", *arguments)
+        assert (outcome.code, outcome.out) == (code, ""), arguments
+        assert says in outcome.error
+
+
 # bench:
 
 
 @pytest.fixture
 def shipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Untrained weights in place of those that come with the project: they are as fast."""
-    media.write_weights(tmp_path / "shipped" / "cadnif-infrared.safetensors")
+    for name in media.NETWORKS:
+        media.write_weights(tmp_path / "shipped" / f"{name}-infrared.safetensors", model=name)
     monkeypatch.setattr("models.catalog.WEIGHTS", tmp_path / "shipped")
 
 
@@ -163,6 +223,7 @@ def test_bench_gives_its_figures_as_json(command: Command) -> None:
     outcome = command("bench", "--frames", "1", "--size", "64x48", "--json", "-")
     assert outcome.code == 0
     figures = json.loads(outcome.out, parse_constant=pytest.fail)
+    assert figures["model"] == "realtime"
     assert figures["size"] == [64, 48]
     assert figures["frames"] == 1
     assert set(figures["latency_ms"]) == {"upload", "compute", "download", "total", "plain_torch"}
@@ -172,9 +233,12 @@ def test_bench_gives_its_figures_as_json(command: Command) -> None:
 
 
 @pytest.mark.usefixtures("shipped")
-def test_bench_tells_a_person_the_conditions_and_the_speed(command: Command) -> None:
-    out = command("bench", "--frames", "1", "--size", "32x24", "--precision", "fp32").out
-    assert "cadnif 32x24 fp32 on" in out
+@pytest.mark.parametrize(
+    ("options", "model"), [([], "realtime"), *(([f"--model={name}"], name) for name in media.NETWORKS)]
+)
+def test_bench_tells_a_person_the_conditions_and_the_speed(command: Command, options: list[str], model: str) -> None:
+    out = command("bench", "--frames", "1", "--size", "32x24", "--precision", "fp32", *options).out
+    assert f"{model} 32x24 fp32 on" in out
     assert "frames/s" in out
 
 

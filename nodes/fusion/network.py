@@ -42,7 +42,7 @@ class Network:
     """A network with its weights, ready on a device.
 
     Args:
-        model: its name.
+        model: its name; None for that of the weights, or of the default.
         task: what the shipped weights are for.
         weights: a file instead of the shipped weights.
         device, precision: "auto" for the best this machine has.
@@ -52,7 +52,9 @@ class Network:
         DeviceError: no such device, or a precision it does not have.
     """
 
-    def __init__(self, model: str, task: str, weights: Path | None, device: Device, precision: Precision) -> None:
+    def __init__(
+        self, model: str | None, task: str, weights: Path | None, device: Device, precision: Precision
+    ) -> None:
         self.device = find_device(device)
         self.precision = inference.best_precision(self.device) if precision == "auto" else precision
         if self.device.type == "cpu":
@@ -60,9 +62,10 @@ class Network:
                 raise DeviceError("precision 'fp16' is for CUDA; a CPU computes in fp32 or bf16")
             inference.keep_memory()
         try:
-            loaded = catalog.load(weights or catalog.shipped(model, task), model=model)
+            loaded = catalog.load(weights or catalog.shipped(model or catalog.DEFAULT, task), model=model)
         except catalog.ModelError as error:
             raise ConfigError(str(error)) from error
+        self.model = catalog.name_of(loaded)
         self.module = inference.prepare(loaded, self.device, self.precision)
 
     def __str__(self) -> str:
@@ -102,6 +105,16 @@ class Network:
             fused, state = steady(fused.float(), sources, state)
         return self.download(fused, out), state
 
+    @torch.inference_mode()
+    def fuse_both_ways(
+        self, first: np.ndarray, second: np.ndarray, state: State | None
+    ) -> tuple[np.ndarray, np.ndarray, State]:
+        """`fuse` of full-range planes steadily and not, the network run once: both pictures, and the next state."""
+        sources = [self.upload(plane, "full") for plane in (first, second)]
+        fused = self.compute(*sources).float()
+        steadied, state = steady(fused, sources, state)
+        return self.download(steadied, "full"), self.download(fused, "full"), state
+
     def fuse_full_range(self, _: str, first: np.ndarray, second: np.ndarray) -> np.ndarray:
         """`fuse` for still images, whose luma is full range, in the form that `models.evaluation` wants."""
         return self.fuse((first, second), ("full", "full"), "full")[0]
@@ -129,7 +142,8 @@ class Network:
     def download(self, fused: torch.Tensor, color_range: ColorRange) -> np.ndarray:
         """(1, 1, H, W) in -1..1 to (H, W) uint8, rounded and clipped, never stretched."""
         black, span = SCALES[color_range]
-        values = fused[0, 0].float().add_(1).mul_(span / 2).add_(black)
+        # A sum of its own first: `fused` is the caller's, and stays as it is.
+        values = fused[0, 0].float().add(1).mul_(span / 2).add_(black)
         top = 255 if color_range == "full" else black + span
         plane: np.ndarray = values.round_().clamp_(black, top).to("cpu", torch.uint8).numpy()
         return plane

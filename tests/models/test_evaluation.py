@@ -28,12 +28,26 @@ def test_means_are_over_the_pairs_and_the_controls_stand_beside(folders: tuple[P
     pairs = evaluation.find_pairs(*folders, "infrared")
     result = evaluation.judge(pairs, "infrared", {"first": lambda _, a, b: a}, None)
     assert result["names"] == ["one", "two"]
-    assert list(result["means"]) == ["average", "maximum", "first"]
+    assert list(result["means"]) == ["average", "maximum", "Laplacian pyramid", "GFF", "first"]
     single = [metrics.entropy(read_luma(path)) for _, path, _ in pairs]
     assert result["means"]["first"]["EN"] == pytest.approx(sum(single) / 2)
     table = evaluation.table(result["means"])
-    assert len(table.splitlines()) == 5
+    assert len(table.splitlines()) == 2 + 4 + 1
     assert f"{sum(single) / 2:.3f}" in table
+
+
+def test_other_controls_can_stand_beside(folders: tuple[Path, Path]) -> None:
+    pairs = evaluation.find_pairs(*folders, "focus")
+    result = evaluation.judge(pairs, "focus", {"first": lambda _, a, b: a}, None, {"second": lambda _, a, b: b})
+    assert list(result["means"]) == ["second", "first"]
+    assert list(evaluation.judge(pairs, "focus", {"first": lambda _, a, b: a}, None, {})["means"]) == ["first"]
+
+
+def test_the_controls_are_those_of_the_task(folders: tuple[Path, Path]) -> None:
+    pairs = evaluation.find_pairs(*folders, "infrared")
+    by_task = {task: evaluation.judge(pairs, task, {}, None)["means"] for task in ("infrared", "focus")}
+    assert by_task["infrared"]["GFF"]["EN"] == by_task["focus"]["GFF"]["EN"]
+    assert by_task["infrared"]["Laplacian pyramid"]["EN"] != by_task["focus"]["Laplacian pyramid"]["EN"]
 
 
 def test_ready_images_are_judged_by_name(folders: tuple[Path, Path]) -> None:
@@ -47,7 +61,7 @@ def test_a_sheet_has_a_row_for_each_pair(folders: tuple[Path, Path], tmp_path: P
     pairs = evaluation.find_pairs(*folders, "infrared")
     evaluation.judge(pairs, "focus", {}, tmp_path / "sheet.png")
     sheet = read_luma(tmp_path / "sheet.png")
-    assert sheet.shape == (24 + 2 * 256, 4 * 320)
+    assert sheet.shape == (24 + 2 * 256, (2 + 4) * 320)  # two sources, four controls
 
 
 def test_folders_that_do_not_pair_are_told(folders: tuple[Path, Path], tmp_path: Path) -> None:

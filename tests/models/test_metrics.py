@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from models import metrics
-from models.metrics import Grey, hot_contrast, hot_parts, unexplained_change
+from models.metrics import Grey, UnexplainedChange, hot_contrast, hot_parts, unexplained_change
 
 SHARED = Path(__file__).resolve().parents[2].parent / "shared" / "data"
 GOLDEN = SHARED / "reference" / "metrics.json"
@@ -367,6 +367,18 @@ def test_a_clip_is_read_one_frame_at_a_time() -> None:
 
     assert unexplained_change(clip("fused"), clip("a"), clip("b")) == 0
     assert read == ["fused", "a", "b"] * 3
+
+
+def test_several_fused_clips_are_measured_against_the_same_sources_at_once() -> None:
+    sources = [[noise(seed + source, (20, 24)) for seed in range(4)] for source in (0, 10)]
+    clips = [[noise(seed + clip, (20, 24)) for seed in range(4)] for clip in (20, 30)]
+    change = UnexplainedChange()
+    for frames in zip(*sources, *clips, strict=True):
+        change.add(*frames)
+    assert change.frames == 4
+    assert change.means() == [unexplained_change(clip, *sources) for clip in clips]
+    assert change.means(3) == [unexplained_change(clip[:3], *(source[:3] for source in sources)) for clip in clips]
+    assert all(math.isnan(mean) for mean in change.means(1))
 
 
 @pytest.mark.parametrize("frames", [0, 1])
