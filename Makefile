@@ -37,6 +37,7 @@ check: $(BIN)/.ready-dev
 	$(BIN)/mypy
 
 bench: setup
+	$(BIN)/python run.py bench --model realtime --size 640x480 --frames 100
 	$(BIN)/python run.py bench --model cadnif --size 640x480
 
 clean:

@@ -17,6 +17,7 @@ from models.cadnif import Cadnif
 from models.realtime import Realtime
 
 MODELS: dict[str, type[nn.Module]] = {"cadnif": Cadnif, "realtime": Realtime}
+DEFAULT = "realtime"
 TASKS = ("infrared", "exposure", "focus", "medical")
 WEIGHTS = Path(__file__).parent / "weights"
 
@@ -32,6 +33,11 @@ def build(name: str, options: Mapping[str, Any] | None = None) -> nn.Module:
         hint = f" Did you mean {close[0]!r}?" if close else ""
         raise ModelError(f"there is no model {name!r}; there is: {', '.join(MODELS)}.{hint}")
     return MODELS[name](**(options or {}))
+
+
+def name_of(network: nn.Module) -> str:
+    """The name of a network's kind."""
+    return next(name for name, kind in MODELS.items() if type(network) is kind)
 
 
 def save(path: Path, model: nn.Module, name: str, task: str, options: Mapping[str, Any], **about: str) -> None:

@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from nodes.pictures import IMAGE_SUFFIXES, images_in
-from nodes.tasks import INPUTS
+from nodes.tasks import BRACKET, INPUTS
 from pipeline.errors import ConfigError, SourceError
 
 VIDEO_SUFFIXES = {".mp4", ".mov", ".mkv"}
 Tree = dict[str, dict[str, Any]]
 
 
-def tree(first: Path, second: Path, output: Path, settings: Mapping[str, Any], *, fps: float, codec: str) -> Tree:
-    """Nodes that fuse two images, two folders of images or two videos.
+def tree(sources: Sequence[Path], output: Path, settings: Mapping[str, Any], *, fps: float, codec: str) -> Tree:
+    """Nodes that fuse images, folders of images or videos: two of a kind, or three exposures.
 
     Args:
-        first, second: the sources, in the order of the task's inputs.
+        sources: in the order of the task's inputs.
         output: what to write; its name says as what.
         settings: of the fusion node, `task` among them.
         fps: images a second of folders.
@@ -28,17 +28,23 @@ def tree(first: Path, second: Path, output: Path, settings: Mapping[str, Any], *
         ConfigError: kinds that do not go together.
         SourceError: a source is missing, or the folders do not pair.
     """
-    kind, other = kind_of(first), kind_of(second)
-    if kind != other:
-        raise ConfigError(f"{first} is {kind}, {second} is {other}: both must be of one kind")
-    if kind == "a folder":
-        check_same_names(first, second)
-    names = INPUTS[settings["task"]]
+    if len(sources) > 2 and settings["task"] != "exposure":
+        raise ConfigError(f"{sources[2]}: task {settings['task']!r} has two sources; three are for --task exposure")
+    first, *others = sources
+    kind = kind_of(first)
+    for path in others:
+        if kind_of(path) != kind:
+            raise ConfigError(f"{first} is {kind}, {path} is {kind_of(path)}: both must be of one kind")
+        if kind == "a folder":
+            check_same_names(first, path)
+    names = BRACKET if len(sources) == 3 else INPUTS[settings["task"]]
     nodes: Tree = {
         name: {"type": "capture.video", "path": str(path), "fps": fps}
-        for name, path in zip(names, (first, second), strict=True)
+        for name, path in zip(names, sources, strict=True)
     }
     nodes["fuse"] = {"type": "fusion.fuse", "inputs": {name: name for name in names}, **settings}
+    if len(sources) == 3:
+        nodes["fuse"]["exposures"] = 3
     nodes["output"] = {"inputs": "fuse", "path": str(output), **output_for(kind, output, codec)}
     return nodes
 
@@ -53,6 +59,21 @@ def kind_of(path: Path) -> str:
     if not there:
         raise SourceError(f"{path}: there is no such file or folder")
     return "an image" if path.suffix.lower() in IMAGE_SUFFIXES else "a video"
+
+
+def are_videos(*paths: Path | None) -> bool:
+    """Whether these are videos: all of them, or none.
+
+    Raises:
+        ConfigError: some only.
+        SourceError: one is not there.
+    """
+    kinds = {path: kind_of(path) for path in paths if path}
+    videos = [path for path, kind in kinds.items() if kind == "a video"]
+    if videos and len(videos) < len(kinds):
+        path, kind = next((path, kind) for path, kind in kinds.items() if kind != "a video")
+        raise ConfigError(f"{path} is {kind}, {videos[0]} is a video: all must be of one kind")
+    return bool(videos)
 
 
 def output_for(kind: str, output: Path, codec: str) -> dict[str, Any]:

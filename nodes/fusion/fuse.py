@@ -34,7 +34,8 @@ class Fuse(Node):
         task: "infrared" (inputs infrared, visible), "exposure" (under, over), "focus" (near, far), "medical" (mri,
             other).
         exposures: of task exposure: 3 for inputs under, middle and over.
-        model: name of the network: "realtime" for video, or "cadnif", the paper's, some forty times as slow.
+        model: name of the network: "realtime" for video, or "cadnif", the paper's, some forty times as slow; default
+            that of `weights` if given, else realtime.
         weights: a safetensors file instead of the weights that come with the project.
         device: "auto" takes CUDA where it is, else the CPU.
         precision: "auto" takes bf16 where the device has instructions for it, else fp32.
@@ -48,7 +49,7 @@ class Fuse(Node):
         self,
         task: Literal["infrared", "exposure", "focus", "medical"] = "infrared",
         exposures: Literal[2, 3] = 2,
-        model: str = "realtime",
+        model: str | None = None,
         weights: Path | None = None,
         device: Device = "auto",
         precision: Precision = "auto",
@@ -61,8 +62,8 @@ class Fuse(Node):
         if exposures != 2 and task != "exposure":
             raise ConfigError(f"setting 'exposures' is {exposures} with task {task!r}: it is for task 'exposure' alone")
         self.sources = BRACKET if exposures == 3 else INPUTS[task]
-        if model not in MODELS:
-            raise ConfigError(f"setting 'model' is {model!r}.{did_you_mean(model, MODELS)}")
+        if model not in (None, *MODELS):
+            raise ConfigError(f"setting 'model' is {model!r}.{did_you_mean(str(model), MODELS)}")
         if reference not in (None, *self.sources):
             raise ConfigError(f"setting 'reference' is {reference!r}.{did_you_mean(str(reference), self.sources)}")
         self.reference, self.max_skew_ms = reference or self.sources[-1], max_skew_ms
@@ -79,6 +80,7 @@ class Fuse(Node):
 
     def open(self, sizes: dict[str, tuple[int, int] | None]) -> None:
         self._network = Network(self.model, self.task, self.weights, self.device, self.precision)
+        self.model = self._network.model
         log.info("%s: %s for %s in %s", self.name, self.model, self.task, self._network)
         self.size = sizes.get(self.sources[-1])
         self._network.warm_up(self.size or (640, 480), len(self.sources))
