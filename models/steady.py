@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 CELL = 2  # px: changes are judged by means over cells, which noise moves less
-LEAK = 0.02  # share of what is held back that comes through at each frame: most of it within two seconds at 30 fps
+LEAK = 0.005  # share of what is held back that comes through at each frame even where no source moves or is noisy
 
 
 class State(NamedTuple):
