@@ -70,10 +70,16 @@ def two_focal_planes(sharp: np.ndarray, rng: np.random.Generator) -> tuple[list[
     far = near_blurred + (1 - cv2.filter2D(mask, -1, kernel)) * sharp
     strength = GREY * rng.choice([0.0, rng.uniform(0, 3)])
     near, far = (
-        np.clip(picture + strength * rng.standard_normal(sharp.shape), -1, 1).astype(np.float32)
+        # The light changes between two shots: nothing to choose by.
+        np.clip(tone(picture, rng) + strength * rng.standard_normal(sharp.shape), -1, 1).astype(np.float32)
         for picture in (near, far)
     )
     return ([near, far], mask) if rng.random() < 0.5 else ([far, near], 1 - mask)
+
+
+def tone(plane: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """A gain of up to 10 % and an offset of up to 10 grey levels."""
+    return np.asarray((plane + 1) * rng.uniform(0.9, 1.1) - 1 + 10 * GREY * rng.uniform(-1, 1))
 
 
 def random_mask(shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
@@ -88,8 +94,8 @@ def random_mask(shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
 
 
 def lens(rng: np.random.Generator) -> np.ndarray:
-    """Kernel of a lens out of focus: an even disc, or a Gaussian, of 1 to 6 px radius."""
-    radius = float(np.exp(rng.uniform(np.log(0.9), np.log(6.0))))
+    """Kernel of a lens out of focus: an even disc, or a Gaussian, of 1 to 12 px radius."""
+    radius = float(np.exp(rng.uniform(np.log(0.9), np.log(12.0))))
     half = int(np.ceil(2 * radius))
     y, x = np.mgrid[-half : half + 1, -half : half + 1].astype(np.float32)
     distance = np.hypot(x, y)

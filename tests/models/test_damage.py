@@ -12,6 +12,20 @@ SIZE = 64
 
 
 @pytest.fixture
+def same_light(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two shots in one light, so that their pixels can be compared."""
+    monkeypatch.setattr(damage, "tone", lambda plane, _: plane)
+
+
+def test_the_light_of_each_shot_changes_a_little() -> None:
+    grey = np.zeros((4, 4), np.float32)
+    toned = np.array([damage.tone(grey, np.random.default_rng(seed)) for seed in range(50)])
+    assert np.all(toned == toned[:, :1, :1])
+    assert 0.05 < np.abs(toned).max() <= 0.1 + 10 * damage.GREY
+    assert len(np.unique(toned)) == 50
+
+
+@pytest.fixture
 def plane() -> np.ndarray:
     """A picture with detail of all sizes, (64, 80) in -0.8..0.8."""
     rng = np.random.default_rng(5)
@@ -138,7 +152,6 @@ def test_what_is_white_of_a_saturated_source_is_not_wanted(plane: np.ndarray) ->
         assert (np.maximum(*wanted)[lost] == wanted[1][lost]).all()
 
 
-@pytest.mark.xfail(strict=True, reason="of a grey or noisy white empty source what is seen is wanted")
 def test_nothing_of_an_empty_source_is_wanted(plane: np.ndarray) -> None:
     for _, wanted in damaged(plane, "empty"):
         assert np.array_equal(np.maximum(*wanted), wanted[1])
@@ -189,6 +202,7 @@ def in_order(planes: list[np.ndarray], sharp: np.ndarray) -> list[np.ndarray]:
     return sorted(planes, key=lambda plane: -float(np.abs(plane - sharp)[:, 42:].sum()))
 
 
+@pytest.mark.usefixtures("same_light")
 def test_each_focal_plane_is_sharp_in_its_part_and_blurred_in_the_other(halves: np.ndarray, plane: np.ndarray) -> None:
     planes, _ = damage.two_focal_planes(plane, np.random.default_rng(0))
     near, far = in_order(planes, plane)
@@ -199,6 +213,7 @@ def test_each_focal_plane_is_sharp_in_its_part_and_blurred_in_the_other(halves: 
     np.testing.assert_allclose(far[:, :38], blurred[:, :38], atol=1e-6)
 
 
+@pytest.mark.usefixtures("same_light")
 def test_out_of_focus_the_near_part_spreads_over_what_lies_behind(halves: np.ndarray, plane: np.ndarray) -> None:
     white_and_near = np.where(halves == 1, np.float32(1), plane)
     planes, _ = damage.two_focal_planes(white_and_near, np.random.default_rng(0))
@@ -207,6 +222,7 @@ def test_out_of_focus_the_near_part_spreads_over_what_lies_behind(halves: np.nda
     np.testing.assert_allclose(far[:, 40:42], spread + (1 - spread) * plane[:, 40:42], atol=1e-6)
 
 
+@pytest.mark.usefixtures("same_light")
 def test_the_focal_planes_come_in_either_order_and_the_right_choice_with_them(
     halves: np.ndarray, plane: np.ndarray
 ) -> None:
@@ -219,6 +235,7 @@ def test_the_focal_planes_come_in_either_order_and_the_right_choice_with_them(
     assert orders == {True, False}
 
 
+@pytest.mark.usefixtures("same_light")
 def test_by_the_right_choice_two_focal_planes_are_the_sharp_picture(plane: np.ndarray) -> None:
     for seed in range(10):
         (one, other), choice = damage.two_focal_planes(plane, np.random.default_rng(seed))
