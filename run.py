@@ -129,7 +129,7 @@ def add_fuse(commands: Any) -> None:
         "second", type=Path, metavar="B", help="the second: visible (gives size and colour), over, far or other"
     )
     fuse.add_argument(
-        "third", type=Path, metavar="C", nargs="?", help="of three exposures the brightest; A and B are darker"
+        "third", type=Path, metavar="C", nargs="?", help="of three exposures the brightest, right behind A and B"
     )
     fuse.add_argument("-o", "--output", type=Path, required=True, metavar="OUT", help="image, folder or video to write")
     add_network_options(fuse)
@@ -154,7 +154,7 @@ def add_eval(commands: Any) -> None:
 
 def add_export(commands: Any) -> None:
     export = add(commands, "export", do_export, "write a network as ONNX, and check that against torch")
-    export.add_argument("--model", default="realtime", metavar="NAME")
+    export.add_argument("--model", metavar="NAME", help="realtime or cadnif (that of --weights, else realtime)")
     export.add_argument("--task", choices=list(INPUTS), default="infrared")
     export.add_argument("--weights", type=Path, metavar="FILE", help="weights instead of those that come with us")
     export.add_argument(

@@ -33,7 +33,7 @@ class TrainingConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", protected_namespaces=())
 
-    model: str = "cadnif"
+    model: str = catalog.DEFAULT
     options: dict[str, Any] = Field(default_factory=dict)
     task: Literal["infrared", "exposure", "focus", "medical"]
     data: list[Path] = Field(min_length=1, description="of focus folders of sharp images, else data sets of the task")

@@ -34,7 +34,7 @@ def tree(sources: Sequence[Path], output: Path, settings: Mapping[str, Any], *, 
     kind = kind_of(first)
     for path in others:
         if kind_of(path) != kind:
-            raise ConfigError(f"{first} is {kind}, {path} is {kind_of(path)}: both must be of one kind")
+            raise ConfigError(f"{first} is {kind}, {path} is {kind_of(path)}: all must be of one kind")
         if kind == "a folder":
             check_same_names(first, path)
     names = BRACKET if len(sources) == 3 else INPUTS[settings["task"]]

@@ -6,7 +6,9 @@ import logging
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -34,6 +36,7 @@ class Outcome:
 
 Command = Callable[..., Outcome]
 Fusing = Callable[..., Outcome]
+WeightsOf = Callable[..., Path]
 
 
 @pytest.fixture
@@ -60,11 +63,22 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return media.write_weights(tmp_path_factory.mktemp("weights") / "untrained.safetensors")
 
 
+@pytest.fixture(scope="session")
+def weights_of(tmp_path_factory: pytest.TempPathFactory) -> WeightsOf:
+    """`weights_of("realtime", symmetric=True)` are untrained weights of that network."""
+    from tests import media
+
+    def do(model: str, **options: Any) -> Path:
+        return media.write_weights(tmp_path_factory.mktemp(model) / "untrained.safetensors", model=model, **options)
+
+    return cache(do)
+
+
 @pytest.fixture
 def fuse(command: Command, weights: Path, tmp_path: Path) -> Fusing:
-    """`fuse(a, b)` is `run.py fuse a b -o out.mkv` in this test's folder; other options as given."""
+    """`fuse(a, b)` is `run.py fuse a b -o out.mkv` in this test's folder; a third source and options as given."""
 
-    def do(first: object, second: object, *options: object, to: object = tmp_path / "out.mkv") -> Outcome:
-        return command("fuse", first, second, "-o", to, "--weights", weights, *options)
+    def do(first: object, second: object, *more: object, to: object = tmp_path / "out.mkv") -> Outcome:
+        return command("fuse", first, second, *more, "-o", to, "--weights", weights)
 
     return do

@@ -139,15 +139,15 @@ def times_s(path: Path) -> list[float]:
 
 
 @cache
-def tiny_network() -> torch.nn.Module:
+def tiny_network(model: str = "cadnif", **options: Any) -> torch.nn.Module:
     """A network that has learned nothing, always the same."""
     torch.manual_seed(0)
-    return catalog.build("cadnif")
+    return catalog.build(model, options)
 
 
-def write_weights(path: Path, task: str = "infrared") -> Path:
+def write_weights(path: Path, task: str = "infrared", model: str = "cadnif", **options: Any) -> Path:
     """Weights that can be fused with, whether or not trained ones are there."""
-    catalog.save(path, tiny_network(), "cadnif", task, {})
+    catalog.save(path, tiny_network(model, **options), model, task, options)
     return path
 
 
@@ -182,7 +182,8 @@ def write_config(path: Path, weights: Path, **changes: dict[str, Any] | None) ->
     return path
 
 
-# Written out once more, so that a slip in the project's own table does not go unseen.
+# Written out once more, so that a slip in the project's own tables does not go unseen.
+NETWORKS = ["cadnif", "realtime"]
 TASK_INPUTS = [
     ("infrared", ("infrared", "visible")),
     ("exposure", ("under", "over")),

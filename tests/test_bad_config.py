@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from tests import media
-from tests.conftest import Command, Fusing
+from tests.conftest import Command, Fusing, WeightsOf
 
 
 def left_in(folder: Path) -> set[str]:
@@ -23,6 +23,9 @@ def test_an_unknown_model_or_task_is_refused_with_the_legal_ones(fuse: Fusing, t
     assert outcome.code == 2
     assert "'cadniff'" in outcome.error
     assert "Did you mean 'cadnif'?" in outcome.error
+    outcome = fuse(*recording, "--model", "yolo")
+    assert outcome.code == 2
+    assert "'yolo'. There is: cadnif, realtime." in outcome.error
     outcome = fuse(*recording, "--task", "ultraviolet")
     assert outcome.code == 2
     assert "'ultraviolet'" in outcome.error
@@ -32,9 +35,42 @@ def test_an_unknown_model_or_task_is_refused_with_the_legal_ones(fuse: Fusing, t
 
 def test_a_task_without_weights_is_refused(command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("models.catalog.WEIGHTS", tmp_path)
-    outcome = command("fuse", *media.write_recording(tmp_path, 1), "-o", tmp_path / "out.mkv", "--task", "exposure")
+    words = ("fuse", *media.write_recording(tmp_path, 1), "-o", tmp_path / "out.mkv", "--task", "exposure")
+    for model, says in (([], "realtime"), (["--model", "cadnif"], "cadnif")):
+        outcome = command(*words, *model)
+        assert outcome.code == 2
+        assert f"no weights of '{says}' for task 'exposure'" in outcome.error
+    assert not (tmp_path / "out.mkv").exists()
+
+
+@pytest.mark.parametrize(("model", "other"), [("cadnif", "realtime"), ("realtime", "cadnif")])
+def test_weights_of_another_model_than_the_one_asked_for_are_refused(
+    command: Command, weights_of: WeightsOf, tmp_path: Path, model: str, other: str
+) -> None:
+    words = ("fuse", *media.write_recording(tmp_path, 1), "-o", tmp_path / "out.mkv", "--weights", weights_of(model))
+    outcome = command(*words, "--model", other)
     assert outcome.code == 2
-    assert "no weights of 'cadnif' for task 'exposure'" in outcome.error
+    assert f"weights of '{model}', but '{other}' is asked for" in outcome.error
+    assert not (tmp_path / "out.mkv").exists()
+
+
+def test_three_exposures_with_weights_for_two_sources_are_refused(
+    command: Command, weights_of: WeightsOf, tmp_path: Path
+) -> None:
+    words = ("fuse", *[media.write_image(tmp_path / f"{name}.png", media.scene()) for name in "abc"])
+    out = tmp_path / "out.png"
+    outcome = command(*words, "-o", out, "--task", "exposure", "--weights", weights_of("realtime"))
+    assert outcome.code == 2
+    assert "3 planes; this network was built for two" in outcome.error
+    assert not out.exists()
+
+
+def test_a_third_source_is_refused_where_the_task_has_two(fuse: Fusing, tmp_path: Path) -> None:
+    paths = [media.write_image(tmp_path / f"{name}.png", media.scene()) for name in "abc"]
+    outcome = fuse(*paths, to=tmp_path / "out.png")
+    assert outcome.code == 2
+    assert "c.png: task 'infrared' has two sources; three are for --task exposure" in outcome.error
+    assert not (tmp_path / "out.png").exists()
 
 
 def cut_short(path: Path) -> None:
@@ -99,6 +135,18 @@ CONFIG_MISTAKES: dict[str, tuple[dict[str, Any], str]] = {
     "out of bounds": ({"fuse": {"max_skew_ms": -1}}, "setting 'max_skew_ms' is -1"),
     "not one of these": ({"fuse": {"device": "tpu"}}, "setting 'device' is 'tpu'"),
     "unknown model": ({"fuse": {"model": "cadnef"}}, "setting 'model' is 'cadnef'. Did you mean 'cadnif'?"),
+    "neither model": ({"fuse": {"model": "yolo"}}, "setting 'model' is 'yolo'. There is: cadnif, realtime."),
+    "exposures of infrared": ({"fuse": {"exposures": 3}}, "it is for task 'exposure' alone"),
+    "four exposures": ({"fuse": {"task": "exposure", "exposures": 4}}, "setting 'exposures' is 4"),
+    "third exposure missing": (
+        {"fuse": {"task": "exposure", "exposures": 3, "inputs": {"under": "thermal", "over": "rgb"}}},
+        "Node 'fuse' needs its input 'middle'",
+    ),
+    "one exposure too many": (
+        {"fuse": {"task": "exposure", "inputs": {"under": "thermal", "middle": "thermal", "over": "rgb"}}},
+        "'middle'",
+    ),
+    "neither steady nor not": ({"fuse": {"steady": "rather"}}, "setting 'steady' is 'rather'"),
     "unknown task": ({"fuse": {"task": "thermal"}}, "setting 'task' is 'thermal'"),
     "unknown reference": ({"fuse": {"reference": "rgb"}}, "setting 'reference' is 'rgb'"),
     "a circle": ({"fuse": {"inputs": {"infrared": "thermal", "visible": "fuse"}}}, "circle"),

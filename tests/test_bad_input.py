@@ -168,6 +168,24 @@ def test_folders_of_a_config_with_names_that_do_not_pair_are_refused(
     assert "fused.mkv" not in left_in(tmp_path)
 
 
+def test_a_third_folder_with_other_names_is_refused_before_anything_is_written(fuse: Fusing, tmp_path: Path) -> None:
+    first, second = media.write_folders(tmp_path, ["1", "2"])
+    third, _ = media.write_folders(tmp_path / "more", ["1", "3"])
+    outcome = fuse(first, second, third, "--task", "exposure", to=tmp_path / "out")
+    assert outcome.code == 3
+    assert f"1 only in {third} (the first is '3')" in outcome.error
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_exposure_that_ends_before_the_others_is_reported(fuse: Fusing, tmp_path: Path) -> None:
+    first, second = media.write_recording(tmp_path, 5)
+    middle = media.write_video(tmp_path / "middle.mkv", (media.scene(n) for n in range(3)))
+    outcome = fuse(first, middle, second, "--task", "exposure")
+    assert outcome.code == 6
+    assert "2 of 5 over frames have no partner" in outcome.error
+    assert len(media.decoded(tmp_path / "out.mkv")) == 3
+
+
 def test_a_folder_with_two_images_of_one_name_is_refused(fuse: Fusing, tmp_path: Path) -> None:
     infrared, visible = media.write_folders(tmp_path, ["1", "2"])
     for folder in (infrared, visible):
@@ -187,4 +205,4 @@ def test_two_inputs_of_different_kinds_are_refused(fuse: Fusing, tmp_path: Path,
     }
     outcome = fuse(made[kinds[0]][0], made[kinds[1]][1])
     assert outcome.code == 2
-    assert "both must be of one kind" in outcome.error
+    assert "all must be of one kind" in outcome.error

@@ -7,10 +7,13 @@ import json
 import signal
 from pathlib import Path
 
+import av
+import numpy as np
 import pytest
 
+from nodes.fusion.network import Network
 from tests import media
-from tests.conftest import Command
+from tests.conftest import Command, WeightsOf
 
 
 def test_a_config_fuses_two_recordings_frame_by_frame(command: Command, weights: Path, tmp_path: Path) -> None:
@@ -68,6 +71,29 @@ def test_overrides_stand_before_or_behind_options(command: Command, weights: Pat
     assert not (tmp_path / "fused.mkv").exists()
 
 
+def test_a_config_may_have_changes_held_back_or_not(command: Command, weights_of: WeightsOf, tmp_path: Path) -> None:
+    # Each visible frame brighter than the one before: the untrained network makes more of that than is explained.
+    weights = weights_of("realtime")
+    media.write_recording(tmp_path, 4)
+    config = media.write_config(tmp_path / "fuse.yaml", weights, save={"codec": "ffv1"})
+    network = Network(None, "infrared", weights, "cpu", "fp32")
+    pairs = list(zip(*(media.decoded(tmp_path / f"{name}.mkv") for name in ("infrared", "visible")), strict=True))
+    for steady in (True, False):
+        how = ("fuse.precision=fp32", "fuse.device=cpu", f"fuse.steady={str(steady).lower()}")
+        assert command(config, *how, "--quiet").code == 0
+        differ = []
+        for fused, pair in zip(media.decoded(tmp_path / "fused.mkv"), pairs, strict=True):
+            alone, _ = network.fuse([luma(picture) for picture in pair], ("limited", "limited"), "limited")
+            differ.append(not np.array_equal(luma(fused), alone))
+        assert differ == [False] + [steady] * 3
+
+
+def luma(picture: av.VideoFrame) -> np.ndarray:
+    """(H, W) uint8 of a decoded yuv420p picture."""
+    plane: np.ndarray = picture.to_ndarray()[: picture.height]
+    return plane
+
+
 def test_the_summary_says_what_became_of_every_frame(command: Command, weights: Path, tmp_path: Path) -> None:
     media.write_recording(tmp_path, 3)
     outcome = command(media.write_config(tmp_path / "fuse.yaml", weights), "--json", "-")
@@ -75,6 +101,7 @@ def test_the_summary_says_what_became_of_every_frame(command: Command, weights: 
     assert {name: node["emitted"] for name, node in summary["nodes"].items()} == dict.fromkeys(
         ("thermal", "rgb", "fuse", "save"), 3
     )
+    assert (summary["nodes"]["fuse"]["model"], summary["nodes"]["fuse"]["task"]) == ("cadnif", "infrared")
     assert summary["broken"] == []
     assert f"save     3 frames -> {tmp_path / 'fused.mkv'}" in outcome.err
 
@@ -138,7 +165,7 @@ def test_check_says_what_would_be_in_the_way(command: Command, weights: Path, tm
         (["fuse", "a", "-o", "c"], "B"),
         (["fuse", "a", "b", "-o", "c", "--fps", "often"], "--fps"),
         (["fuse", "a", "b", "-o", "c", "--prec", "fp32"], "--prec"),
-        (["fuse", "a", "b", "-o", "c", "d"], "unrecognized arguments: d"),
+        (["fuse", "a", "b", "c", "-o", "d", "e"], "unrecognized arguments: e"),
         (["run", "a.yaml", "--josn", "-"], "--josn"),
         (["bench", "fuse.precision=fp32"], "fuse.precision=fp32"),
     ],

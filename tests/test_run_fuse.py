@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from tests import media
-from tests.conftest import Command
+from tests.conftest import Command, WeightsOf
 
 
 def planes(picture: Any) -> list[np.ndarray]:
@@ -19,6 +19,12 @@ def planes(picture: Any) -> list[np.ndarray]:
     flat = picture.to_ndarray().reshape(-1)
     chroma = ((width + 1) // 2) * ((height + 1) // 2)
     return np.split(flat, [width * height, width * height + chroma])
+
+
+@pytest.fixture(params=media.NETWORKS)
+def weights(request: pytest.FixtureRequest, weights_of: WeightsOf) -> Path:
+    """Of each network in turn."""
+    return weights_of(request.param)
 
 
 def test_two_images_become_one(command: Command, weights: Path, tmp_path: Path) -> None:
@@ -90,6 +96,57 @@ def test_videos_of_different_rate_are_paired_by_time(command: Command, weights: 
     assert outcome.code == 0
     assert media.times_s(out) == media.times_s(visible)
     assert json.loads(outcome.out)["nodes"]["fuse"]["dropped"] == {"infrared surplus": 4}
+
+
+def test_a_still_video_gives_a_still_video(command: Command, weights: Path, tmp_path: Path) -> None:
+    infrared = media.write_video(tmp_path / "infrared.mkv", [media.heat()] * 4)
+    visible = media.write_video(tmp_path / "visible.mkv", [media.scene()] * 4)
+    out = tmp_path / "fused.mkv"
+    assert command("fuse", infrared, visible, "-o", out, "--weights", weights, "--codec", "ffv1").code == 0
+    first, *others = [frame.to_ndarray() for frame in media.decoded(out)]
+    assert len(others) == 3
+    assert all(np.array_equal(frame, first) for frame in others)
+
+
+def test_the_network_is_that_of_the_weights_or_the_one_for_video(
+    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("models.catalog.WEIGHTS", tmp_path / "shipped")
+    for name in media.NETWORKS:
+        media.write_weights(tmp_path / "shipped" / f"{name}-infrared.safetensors", model=name)
+    words = ("fuse", *media.write_pair(tmp_path), "-o", tmp_path / "fused.png", "--json", "-")
+    cadnif = tmp_path / "shipped" / "cadnif-infrared.safetensors"
+    for options, used in (
+        ([], "realtime"),
+        (["--model", "realtime"], "realtime"),
+        (["--model", "cadnif"], "cadnif"),
+        (["--weights", cadnif], "cadnif"),
+        (["--weights", cadnif, "--model", "cadnif"], "cadnif"),
+    ):
+        outcome = command(*words, *options)
+        assert outcome.code == 0
+        assert json.loads(outcome.out)["nodes"]["fuse"]["model"] == used
+        assert f"fuse: {used} for infrared" in outcome.err
+
+
+@pytest.mark.parametrize(("model", "options"), [("cadnif", {}), ("realtime", {"symmetric": True})])
+def test_three_exposures_become_one(
+    command: Command, weights_of: WeightsOf, tmp_path: Path, model: str, options: dict[str, Any]
+) -> None:
+    weights = ("--task", "exposure", "--weights", weights_of(model, **options))
+    scenes = [(media.scene(n) * gain).astype(np.uint8) for n, gain in enumerate((0.3, 0.6, 1.0))]
+    images = [media.write_image(tmp_path / f"{number}.png", scene) for number, scene in enumerate(scenes)]
+    outcome = command("fuse", *images, "-o", tmp_path / "fused.png", *weights, "--json", "-")
+    assert outcome.code == 0
+    assert set(json.loads(outcome.out)["nodes"]) == {"under", "middle", "over", "fuse", "output"}
+    three = media.read_image(tmp_path / "fused.png")
+    assert three.shape == (48, 64, 3)
+    assert command("fuse", images[0], images[2], "-o", tmp_path / "fused.png", *weights).code == 0
+    assert not np.array_equal(media.read_image(tmp_path / "fused.png"), three), "the middle one counts"
+
+    videos = [media.write_video(tmp_path / f"{number}.mkv", [scene] * 3) for number, scene in enumerate(scenes)]
+    assert command("fuse", *videos, "-o", tmp_path / "fused.mkv", *weights).code == 0
+    assert media.times_s(tmp_path / "fused.mkv") == [0.0, 0.04, 0.08]
 
 
 @pytest.mark.parametrize("task", ["exposure", "focus", "medical"])

@@ -23,6 +23,8 @@ from pipeline.node import Node
 
 log = logging.getLogger("streamfuse")
 
+COLOURED = ("yuv420p", "bgr24")
+
 
 class Fuse(Node):
     """Fuse the luma of streams with a network, and their chroma as the task wants it.
@@ -106,14 +108,14 @@ class Fuse(Node):
             sequence=self._sequence - 1,
             stream=self.name,
             color_range="full" if pixel_format == "bgr24" else out_range,
-            color_matrix=last.color_matrix,
+            color_matrix=next((f for f in ordered[::-1] if f.pixel_format in COLOURED), last).color_matrix,
             frame_rate=reference.frame_rate,
             name=last.name,
             fusion=Fusion("fused", max(skews), times),
         )
 
     def close(self) -> None:
-        self._network = None
+        self._network = self._state = None
 
     def report(self) -> dict[str, Any]:
         return {"model": self.model, "task": self.task}

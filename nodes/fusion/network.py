@@ -75,8 +75,12 @@ class Network:
     @torch.inference_mode()
     def warm_up(self, size: tuple[int, int], inputs: int = 2) -> None:
         """Run once for frames of (width, height), so that the first real one does not wait for what is made once."""
-        plane = np.zeros((size[1], size[0]), np.uint8)
-        self.download(self.compute(*[self.upload(plane, "full") for _ in range(inputs)]), "full")
+        planes = [self.upload(np.zeros((size[1], size[0]), np.uint8), "full") for _ in range(inputs)]
+        try:
+            fused = self.compute(*planes)
+        except ValueError as error:  # a network for two sources has got three
+            raise ConfigError(f"model {self.model!r}: {error}") from error
+        self.download(fused, "full")
 
     @torch.inference_mode()
     def fuse(

@@ -10,6 +10,7 @@ from safetensors.torch import load_file, save_file
 
 from models import catalog
 from models.catalog import ModelError
+from tests import media
 
 OPTIONS = {"auxiliary": "released", "normalisation": "frozen"}
 
@@ -38,13 +39,54 @@ def test_what_was_saved_is_loaded_with_its_options(weights: Path) -> None:
 
 
 def test_an_unknown_model_is_answered_with_the_nearest() -> None:
-    with pytest.raises(ModelError, match="Did you mean 'cadnif'"):
+    with pytest.raises(ModelError, match=r"'cadnlf'; there is: cadnif, realtime\. Did you mean 'cadnif'\?"):
         catalog.build("cadnlf")
+    with pytest.raises(ModelError, match=r"there is: cadnif, realtime\. Did you mean 'realtime'\?"):
+        catalog.build("realtme")
 
 
-def test_weights_that_do_not_come_with_us_are_answered_with_those_that_do() -> None:
-    with pytest.raises(ModelError, match=r"no weights of 'cadnif' for task 'focus'.*there are: cadnif-infrared"):
+def test_the_networks_are_those_that_are_written_about() -> None:
+    assert list(catalog.MODELS) == media.NETWORKS
+    assert catalog.DEFAULT == "realtime"
+    assert list(catalog.TASKS) == [task for task, _ in media.TASK_INPUTS]
+
+
+@pytest.mark.parametrize("name", media.NETWORKS)
+def test_a_network_knows_its_name(name: str, tmp_path: Path) -> None:
+    assert catalog.name_of(catalog.build(name)) == name
+    path = media.write_weights(tmp_path / "weights.safetensors", model=name)
+    assert catalog.name_of(catalog.load(path)) == name
+
+
+def test_the_options_of_a_network_come_back_with_its_weights(tmp_path: Path) -> None:
+    options = {"channels": 8, "blocks": 1, "symmetric": True, "choice": True}
+    path = media.write_weights(tmp_path / "weights.safetensors", "focus", "realtime", **options)
+    model = catalog.load(path, model="realtime")
+    saved = load_file(path)
+    assert model.state_dict().keys() == saved.keys() == catalog.build("realtime", options).state_dict().keys()
+    assert all(torch.equal(value, saved[key]) for key, value in model.state_dict().items())
+    plane = torch.zeros(1, 1, 8, 8)
+    assert model(plane, plane, plane).shape == plane.shape, "three of a symmetric one"
+
+
+def test_weights_of_another_network_are_told(weights: Path) -> None:
+    with pytest.raises(ModelError, match="these are weights of 'cadnif', but 'realtime' is asked for"):
+        catalog.load(weights, model="realtime")
+
+
+def test_weights_that_do_not_come_with_us_are_answered_with_those_that_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(catalog, "WEIGHTS", tmp_path)
+    for name in ("realtime-focus", "cadnif-infrared"):
+        (tmp_path / f"{name}.safetensors").touch()
+    assert catalog.shipped("cadnif", "infrared") == tmp_path / "cadnif-infrared.safetensors"
+    with pytest.raises(
+        ModelError, match=r"no weights of 'cadnif' for task 'focus'.*there are: cadnif-infrared, realtime-focus$"
+    ):
         catalog.shipped("cadnif", "focus")
+    with pytest.raises(ModelError, match="Did you mean 'cadnif'"):
+        catalog.shipped("cadnife", "focus")
     with pytest.raises(ModelError, match="there is no task 'sonar'"):
         catalog.shipped("cadnif", "sonar")
 

@@ -1,4 +1,4 @@
-"""From two paths and a third to the tree that a config would give."""
+"""From the paths of a command line to the tree that a config would give."""
 
 from __future__ import annotations
 
@@ -14,17 +14,36 @@ from pipeline.errors import ConfigError, SourceError
 from tests import media
 
 
-def tree(first: Path, second: Path, output: Path, task: str = "infrared") -> shorthand.Tree:
-    return shorthand.tree(first, second, output, {"task": task}, fps=12.5, codec="h264")
+def tree(*paths: Path, task: str = "infrared") -> shorthand.Tree:
+    """Of the sources, and the output last."""
+    return shorthand.tree(paths[:-1], paths[-1], {"task": task}, fps=12.5, codec="h264")
 
 
 @pytest.mark.parametrize(("task", "names"), media.TASK_INPUTS)
 def test_the_sources_are_the_tasks_inputs_in_their_order(tmp_path: Path, task: str, names: tuple[str, str]) -> None:
     first, second = media.write_folders(tmp_path, ["1"])
-    made = tree(first, second, tmp_path / "out", task)
+    made = tree(first, second, tmp_path / "out", task=task)
     assert list(made) == [*names, "fuse", "output"]
     assert [made[name]["path"] for name in names] == [str(first), str(second)]
     assert made["fuse"] == {"type": "fusion.fuse", "inputs": {name: name for name in names}, "task": task}
+
+
+def test_three_exposures_are_under_middle_and_over(tmp_path: Path) -> None:
+    paths = [media.write_image(tmp_path / f"{name}.png", media.scene()) for name in "abc"]
+    made = tree(*paths, tmp_path / "out.png", task="exposure")
+    names = ["under", "middle", "over"]
+    assert list(made) == [*names, "fuse", "output"]
+    assert [made[name]["path"] for name in names] == [str(path) for path in paths]
+    wanted = {"inputs": {name: name for name in names}, "task": "exposure", "exposures": 3}
+    assert made["fuse"] == {"type": "fusion.fuse", **wanted}
+    assert config.build(made, nodes.TYPES).mode == "recorded"
+
+
+@pytest.mark.parametrize("task", ["infrared", "focus", "medical"])
+def test_a_third_source_is_for_exposures_alone(tmp_path: Path, task: str) -> None:
+    paths = [*media.write_pair(tmp_path), tmp_path / "third.png"]
+    with pytest.raises(ConfigError, match=f"third.png: task '{task}' has two sources; three are for --task exposure"):
+        tree(*paths, tmp_path / "out.png", task=task)
 
 
 def test_the_tree_is_a_config_that_builds(tmp_path: Path) -> None:
@@ -69,8 +88,41 @@ def test_an_output_that_does_not_go_with_the_inputs_is_refused(tmp_path: Path, k
 
 
 def test_inputs_of_two_kinds_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"is an image, .* is a folder: both must be of one kind"):
+    with pytest.raises(ConfigError, match=r"is an image, .* is a folder: all must be of one kind"):
         tree(sources("pair", tmp_path)[0], sources("folders", tmp_path)[1], tmp_path / "out")
+
+
+def test_a_third_input_of_another_kind_is_refused(tmp_path: Path) -> None:
+    pair, (folder, _) = sources("pair", tmp_path), sources("folders", tmp_path)
+    with pytest.raises(ConfigError, match=r"infrared.png is an image, .*infrared is a folder: .* must be of one kind"):
+        tree(*pair, folder, tmp_path / "out.png", task="exposure")
+    with pytest.raises(SourceError, match=r"gone.png: there is no such file or folder"):
+        tree(*pair, tmp_path / "gone.png", tmp_path / "out.png", task="exposure")
+
+
+def test_a_third_folder_has_to_pair_too(tmp_path: Path) -> None:
+    first, second = media.write_folders(tmp_path, ["1", "2"])
+    third, _ = media.write_folders(tmp_path / "more", ["1", "2", "3"])
+    with pytest.raises(SourceError, match=r"do not pair: 1 only in .*more/infrared \(the first is '3'\)"):
+        tree(first, second, third, tmp_path / "out", task="exposure")
+    (third / "3.png").unlink()
+    assert "over" in tree(first, second, third, tmp_path / "out", task="exposure")
+
+
+def test_videos_are_told_from_images(tmp_path: Path) -> None:
+    assert shorthand.are_videos(*sources("videos", tmp_path))
+    assert shorthand.are_videos(*sources("videos", tmp_path), None)
+    for kind in ("pair", "folders"):
+        assert not shorthand.are_videos(*sources(kind, tmp_path), None)
+
+
+def test_a_video_beside_images_is_refused(tmp_path: Path) -> None:
+    video, (folder, _) = sources("videos", tmp_path)[0], sources("folders", tmp_path)
+    for paths in ([video, folder], [folder, video], [video, None, folder]):
+        with pytest.raises(ConfigError, match=r"infrared is a folder, .*a.mp4 is a video: all must be of one kind"):
+            shorthand.are_videos(*paths)
+    with pytest.raises(SourceError, match=r"gone.mp4: there is no such file"):
+        shorthand.are_videos(video, tmp_path / "gone.mp4")
 
 
 def test_a_missing_input_is_named(tmp_path: Path) -> None:
@@ -106,3 +158,13 @@ def test_outputs_may_not_be_written_over_inputs_or_one_another(tmp_path: Path) -
     with pytest.raises(ConfigError, match="which node 'save' uses too"):
         shorthand.refuse_clashes({"save": save, "more": save | {"path": str(tmp_path / "b.mkv")}})
     shorthand.refuse_clashes({"save": save, "live": {"type": "output.memory", "path": None}, "odd": {"path": 5}})
+
+
+def test_paths_are_videos_all_or_none(tmp_path: Path) -> None:
+    folders, videos = media.write_folders(tmp_path, ["1"]), media.write_recording(tmp_path, 1)
+    assert shorthand.are_videos(*videos, None)
+    assert not shorthand.are_videos(*folders, None)
+    with pytest.raises(ConfigError, match=r"infrared is a folder, \S*visible.mkv is a video: all must be of one kind"):
+        shorthand.are_videos(folders[0], videos[1])
+    with pytest.raises(SourceError, match="nowhere"):
+        shorthand.are_videos(videos[0], tmp_path / "nowhere.mkv")

@@ -5,21 +5,37 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from fractions import Fraction
+from itertools import count, pairwise
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 import pytest
+import torch
 
+from nodes.fusion.chroma import DARK, LIT
 from nodes.fusion.fuse import Fuse
 from nodes.fusion.network import Network
 from nodes.fusion.thermal import LinearGain
 from pipeline.errors import ConfigError, SourceError
 from pipeline.frame import ColorRange, Frame, PixelFormat, half
 from tests import media
+from tests.conftest import WeightsOf
 
 Making = Callable[..., Fuse]
+
+
+@pytest.fixture(params=media.NETWORKS)
+def model(request: pytest.FixtureRequest) -> str:
+    name: str = request.param
+    return name
+
+
+@pytest.fixture
+def weights(model: str, weights_of: WeightsOf) -> Path:
+    """Of each network in turn."""
+    return weights_of(model)
 
 
 @pytest.fixture
@@ -27,9 +43,9 @@ def make(weights: Path) -> Making:
     """An open node, on the CPU in fp32."""
 
     def do(size: tuple[int, int] | None = media.SIZE, **settings: Any) -> Fuse:
-        node = Fuse(weights=weights, device="cpu", precision="fp32", **settings)
+        node = Fuse(**{"weights": weights, "device": "cpu", "precision": "fp32"} | settings)
         node.name = "fuse"
-        node.open({node.first: None, node.second: size})
+        node.open(dict.fromkeys(node.inputs()[:-1]) | {node.inputs()[-1]: size})
         return node
 
     return do
@@ -37,7 +53,13 @@ def make(weights: Path) -> Making:
 
 @pytest.fixture
 def network(weights: Path) -> Network:
-    return Network("cadnif", "infrared", weights, "cpu", "fp32")
+    return Network(None, "infrared", weights, "cpu", "fp32")
+
+
+@pytest.fixture
+def for_exposures(model: str, weights_of: WeightsOf) -> Path:
+    """Weights of a network that takes three planes."""
+    return weights_of(model, **({"symmetric": True} if model == "realtime" else {}))
 
 
 def frame(data: np.ndarray, pixel_format: PixelFormat = "gray8", time_ms: float = 40, **settings: Any) -> Frame:
@@ -46,10 +68,10 @@ def frame(data: np.ndarray, pixel_format: PixelFormat = "gray8", time_ms: float 
 
 
 def yuv(number: int = 0, size: tuple[int, int] = media.SIZE, color_range: ColorRange = "limited", **how: Any) -> Frame:
-    """Luma a slope within the range, chroma of all values."""
+    """Luma a slope over the range that begins with some black, chroma of all values."""
     width, height = size
     low, high = (16, 235) if color_range == "limited" else (0, 255)
-    luma = np.linspace(low, high, width * height).astype(np.uint8)
+    luma = np.linspace(low - 40, high, width * height).clip(low).astype(np.uint8)
     chroma = np.random.default_rng(number).integers(0, 256, 2 * half(width) * half(height), dtype=np.uint8)
     return frame(np.concatenate([luma, chroma]), "yuv420p", size=size, color_range=color_range, **how)
 
@@ -63,19 +85,31 @@ def heat(number: int = 0, size: tuple[int, int] = media.SIZE, **how: Any) -> Fra
 
 @pytest.mark.parametrize("size", [media.SIZE, (65, 47), (1, 9), (9, 1)])
 @pytest.mark.parametrize("color_range", ["limited", "full"])
-def test_luma_goes_through_the_network_and_chroma_stays(
+def test_luma_goes_through_the_network_and_chroma_stays_where_there_is_light(
     make: Making, network: Network, size: tuple[int, int], color_range: ColorRange
 ) -> None:
     infrared, visible = heat(size=size), yuv(size=size, color_range=color_range)
     fused = make(size).process(infrared=infrared, visible=visible)
     assert (fused.size, fused.pixel_format, fused.color_range) == (size, "yuv420p", color_range)
     luma, *chroma = fused.planes
-    expected = network.fuse(infrared.data, visible.planes[0], ("full", color_range), color_range)
+    seen, *colour = visible.planes
+    expected, _ = network.fuse((infrared.data, seen), ("full", color_range), color_range)
     assert np.abs(luma.astype(int) - expected).max() <= 1
-    assert all(np.array_equal(a, b) for a, b in zip(chroma, visible.planes[1:], strict=True))
     if color_range == "limited":
         assert luma.min() >= 16
         assert luma.max() <= 235
+    # In the light it is that of the visible frame to the bit, in the dark none, and in between less of it.
+    cells = cv2.resize(seen, (half(size[0]), half(size[1])), interpolation=cv2.INTER_AREA).astype(int)
+    cells -= 16 if color_range == "limited" else 0
+    square = np.ones((3, 3), np.uint8)  # what counts as one place
+    lit = cv2.erode(cells.astype(np.int16), square) >= LIT
+    dark = cv2.dilate(cells.astype(np.int16), square) <= DARK
+    assert lit.mean() > 0.3
+    assert dark.any() or min(size) == 1
+    for made, before in zip(chroma, colour, strict=True):
+        assert np.array_equal(made[lit], before[lit])
+        assert (made[dark] == 128).all()
+        assert (np.abs(made.astype(int) - 128) <= np.abs(before.astype(int) - 128)).all()
 
 
 def test_infrared_of_limited_range_is_the_same_picture_on_another_scale(make: Making) -> None:
@@ -92,7 +126,7 @@ def test_a_colour_image_keeps_its_colour(make: Making, network: Network) -> None
     fused = make().process(infrared=heat(), visible=frame(image, "bgr24", color_matrix="bt709"))
     assert (fused.pixel_format, fused.color_range, fused.color_matrix) == ("bgr24", "full", "bt709")
     seen, made = (cv2.cvtColor(x, cv2.COLOR_BGR2YCrCb).astype(int) for x in (image, fused.data))
-    expected = network.fuse(media.heat(), seen[:, :, 0].astype(np.uint8), ("full", "full"), "full")
+    expected, _ = network.fuse((media.heat(), seen[:, :, 0].astype(np.uint8)), ("full", "full"), "full")
     # Where a channel would go beyond 0..255 it is clipped; elsewhere only rounding is left.
     inside = np.all((fused.data > 0) & (fused.data < 255), axis=2)
     assert inside.mean() > 0.5
@@ -107,7 +141,7 @@ def test_a_gray_visible_image_gives_a_gray_one_of_full_range(
     visible = frame(yuv(color_range=color_range).planes[0], color_range=color_range)
     fused = make().process(infrared=heat(), visible=visible)
     assert (fused.pixel_format, fused.color_range) == ("gray8", "full")
-    expected = network.fuse(media.heat(), visible.data, ("full", color_range), "full")
+    expected, _ = network.fuse((media.heat(), visible.data), ("full", color_range), "full")
     assert np.abs(fused.data.astype(int) - expected).max() <= 1
 
 
@@ -154,22 +188,153 @@ def test_another_shape_is_warned_of_once(make: Making, caplog: pytest.LogCapture
     assert not caplog.records
 
 
-def test_still_input_gives_still_output(make: Making) -> None:
-    node = make()
+@pytest.mark.parametrize("steady", [False, True])
+def test_still_input_gives_still_output(make: Making, steady: bool) -> None:
+    node = make(steady=steady)
     infrared, visible = frame(media.heat().astype(np.uint16) * 100, "gray16"), yuv()
     frames = [node.process(infrared=infrared, visible=visible).data for _ in range(4)]
     assert all(np.array_equal(data, frames[0]) for data in frames)
 
 
 def test_a_bright_object_does_not_change_the_picture_far_from_it(make: Making) -> None:
-    # Of full range and not stretched per frame: what the network does not see together stays as it was.
-    node, visible = make((256, 32)), yuv(size=(256, 32), color_range="full")
+    # Of full range and not stretched per frame: what the network does not see together stays as it was. Nothing is held
+    # back, which would hide it.
+    node, visible = make((256, 32), steady=False), yuv(size=(256, 32), color_range="full")
     dark = np.full((32, 256), 60, np.uint8)
     bright = dark.copy()
     bright[8:24, :16] = 255
     before, after = (node.process(infrared=frame(x), visible=visible).planes[0].astype(int) for x in (dark, bright))
     assert np.abs(after - before)[:, :40].max() > 10
     assert np.abs(after - before)[:, 128:].max() <= 10
+
+
+@pytest.mark.parametrize(("task", "first_gives_colour"), [("exposure", True), ("focus", True), ("medical", False)])
+def test_the_task_says_which_sources_give_colour(make: Making, task: str, first_gives_colour: bool) -> None:
+    names = dict(media.TASK_INPUTS)[task]
+    coloured, grey = frame(media.scene(), "bgr24"), frame(media.scene()[:, :, 1], color_range="limited")
+    fused = make(task=task).process(**dict(zip(names, (coloured, grey), strict=True)))
+    assert (fused.pixel_format, fused.color_range) == ("bgr24" if first_gives_colour else "gray8", "full")
+    assert (np.ptp(fused.data, axis=-1).max() > 20) or not first_gives_colour
+    planar = yuv(size=media.SIZE, color_range="limited")
+    fused = make(task=task).process(**dict(zip(names, (planar, grey), strict=True)))
+    assert (fused.pixel_format, fused.color_range) == ("yuv420p" if first_gives_colour else "gray8", "full")
+    fused = make(task=task).process(**dict(zip(names, (grey, planar), strict=True)))
+    assert (fused.pixel_format, fused.color_range) == ("yuv420p", "limited")
+
+
+# Three exposures:
+
+
+def test_three_exposures_are_under_middle_and_over(make: Making, for_exposures: Path) -> None:
+    node = make(task="exposure", exposures=3, weights=for_exposures)
+    assert node.inputs() == ("under", "middle", "over")
+    assert node.reference == "over"
+    network = Network(None, "exposure", for_exposures, "cpu", "fp32")
+    # Each of a size and range of its own, so that a mistake in the order shows.
+    under, middle = heat(size=(32, 24), time_ms=30), yuv(1, size=(70, 50), color_range="full", time_ms=45)
+    over = yuv(2, time_ms=40, frame_rate=Fraction(30))
+    fused = node.process(over=over, under=under, middle=middle)
+    small = cv2.resize(under.data, media.SIZE, interpolation=cv2.INTER_LINEAR)
+    large = cv2.resize(middle.planes[0], media.SIZE, interpolation=cv2.INTER_AREA)
+    expected, _ = network.fuse((small, large, over.planes[0]), ("full", "full", "limited"), "limited")
+    assert np.array_equal(fused.planes[0], expected)
+    assert (fused.size, fused.pixel_format, fused.color_range) == (media.SIZE, "yuv420p", "limited")
+    assert (fused.timestamp_ns, fused.frame_rate) == (40_000_000, 30)
+    assert fused.fusion is not None
+    assert fused.fusion.skew_ns == 10_000_000
+    assert fused.fusion.timestamps_ns == {"under": 30_000_000, "middle": 45_000_000, "over": 40_000_000}
+
+
+def test_any_of_three_exposures_may_give_the_time(make: Making, for_exposures: Path) -> None:
+    node = make(task="exposure", exposures=3, reference="middle", weights=for_exposures)
+    fused = node.process(under=heat(time_ms=30), middle=heat(time_ms=45), over=heat(time_ms=41))
+    assert fused.timestamp_ns == 45_000_000
+    assert fused.fusion is not None
+    assert fused.fusion.skew_ns == 15_000_000
+
+
+def test_each_of_three_exposures_has_a_gain_of_its_own(make: Making, for_exposures: Path) -> None:
+    deep = [frame(media.heat().astype(np.uint16) * 20 + base, "gray16") for base in (0, 20_000, 40_000)]
+    names = ("under", "middle", "over")
+    settings: dict[str, Any] = {"task": "exposure", "exposures": 3, "weights": for_exposures}
+    fused = make(**settings).process(**dict(zip(names, deep, strict=True)))
+    gray = frame(LinearGain()(deep[0].data))
+    assert np.array_equal(fused.data, make(**settings).process(**dict.fromkeys(names, gray)).data)
+
+
+@pytest.mark.parametrize("odd", ["under", "middle"])
+def test_the_exposure_of_another_name_is_told(make: Making, for_exposures: Path, odd: str) -> None:
+    frames = {name: heat(name="8" if name == odd else "7") for name in ("under", "middle", "over")}
+    with pytest.raises(SourceError, match=f"do not pair: image 2 is '8' for {odd} and '7' for over"):
+        make(task="exposure", exposures=3, weights=for_exposures).process(**frames)
+
+
+# Steady in time:
+
+
+@pytest.fixture
+def flickering(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A network whose picture jumps from frame to frame by 80 levels, whatever its sources."""
+    numbers = count()
+
+    def compute(_: Network, *planes: torch.Tensor) -> torch.Tensor:
+        return torch.full_like(planes[0], (next(numbers) % 2) * 160 / 255)
+
+    monkeypatch.setattr(Network, "warm_up", lambda *_: None)
+    monkeypatch.setattr(Network, "compute", compute)
+
+
+@pytest.mark.usefixtures("flickering")
+@pytest.mark.parametrize(
+    ("settings", "name", "steps"),
+    [({}, None, (0, 2)), ({"steady": True}, None, (0, 2)), ({"steady": False}, None, (80, 80)), ({}, "7", (80, 80))],
+    ids=["video", "steady video", "video as it comes", "stills"],
+)
+def test_flicker_of_a_still_video_is_held_back_and_that_of_stills_is_not(
+    make: Making, settings: dict[str, Any], name: str | None, steps: tuple[int, int]
+) -> None:
+    node, infrared, visible = make(**settings), heat(name=name), yuv(color_range="full", name=name)
+    lumas = [node.process(infrared=infrared, visible=visible).planes[0].astype(int) for _ in range(6)]
+    assert (lumas[0] == 128).all()
+    least, most = steps
+    for before, after in pairwise(lumas):
+        assert least <= np.abs(after - before).min() <= np.abs(after - before).max() <= most
+
+
+@pytest.mark.usefixtures("flickering")
+def test_where_an_input_changes_the_video_may_change_by_as_much_at_once(make: Making) -> None:
+    node, visible = make(), frame(np.full((48, 64), 90, np.uint8))
+    cold, hot = np.full((48, 64), 50, np.uint8), np.full((48, 64), 50, np.uint8)
+    hot[:, :32] = 90
+    before, after = (node.process(infrared=frame(x), visible=visible).data.astype(int) for x in (cold, hot))
+    moved = after - before
+    assert moved[:, :31] == pytest.approx(40, abs=1)
+    assert moved[:, 33:] == pytest.approx(0, abs=1)
+
+
+@pytest.mark.usefixtures("flickering")
+def test_a_video_that_changes_its_size_begins_anew(make: Making) -> None:
+    node = make()
+    for size, level in ((media.SIZE, 128), ((32, 24), 208), (media.SIZE, 128)):
+        fused = node.process(infrared=heat(size=size), visible=yuv(size=size, color_range="full"))
+        assert (fused.planes[0] == level).all()
+
+
+@pytest.mark.usefixtures("flickering")
+def test_each_node_has_a_video_of_its_own(make: Making) -> None:
+    first, second = make(), make()
+    for node, level in ((first, 128), (second, 208), (first, 128), (second, 208)):
+        fused = node.process(infrared=heat(), visible=yuv(color_range="full"))
+        assert (fused.planes[0] == level).all()
+
+
+def test_a_video_is_fused_as_its_frames_are_with_what_came_before_them(make: Making, network: Network) -> None:
+    node, state = make(), None
+    for number in range(4):
+        infrared, visible = heat(3 * number), yuv(number)
+        pair = infrared.data, visible.planes[0]
+        expected, state = network.fuse(pair, ("full", "limited"), "limited", state, steadily=True)
+        assert np.array_equal(node.process(infrared=infrared, visible=visible).planes[0], expected)
 
 
 # What is passed on:
@@ -215,18 +380,34 @@ def test_the_task_names_the_inputs(make: Making, task: str, names: tuple[str, st
     assert set(fused.fusion.timestamps_ns) == set(names)
 
 
+def test_the_summary_names_the_network_that_was_used(make: Making, model: str) -> None:
+    assert make().report() == {"model": model, "task": "infrared"}
+    assert make(model=model, task="focus").report() == {"model": model, "task": "focus"}
+
+
+def test_the_log_names_the_network_that_is_used(make: Making, model: str, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO):
+        make()
+    assert f"fuse: {model} for infrared in fp32 on CPU" in caplog.messages
+
+
+def test_weights_of_another_network_than_the_one_named_are_refused(make: Making, model: str) -> None:
+    (other,) = {*media.NETWORKS} - {model}
+    with pytest.raises(ConfigError, match=f"weights of '{model}', but '{other}' is asked for"):
+        make(model=other)
+
+
 def test_the_size_to_come_is_told_to_those_further_down(make: Making) -> None:
     assert make((48, 32)).size == (48, 32)
 
 
-def test_a_size_that_is_not_known_yet_is_no_matter(
-    weights: Path, make: Making, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    warmed: list[tuple[int, int]] = []
-    monkeypatch.setattr(Network, "warm_up", lambda _, size: warmed.append(size))
+def test_a_size_that_is_not_known_yet_is_no_matter(make: Making, monkeypatch: pytest.MonkeyPatch) -> None:
+    warmed: list[tuple[tuple[int, int], int]] = []
+    monkeypatch.setattr(Network, "warm_up", lambda _, size, inputs: warmed.append((size, inputs)))
     node = make(None)
     assert node.size is None
-    assert warmed == [(640, 480)]
+    make(task="exposure", exposures=3)
+    assert warmed == [((640, 480), 2), (media.SIZE, 3)]
     assert node.process(infrared=heat(), visible=yuv()).size == media.SIZE
 
 
@@ -234,8 +415,12 @@ def test_a_size_that_is_not_known_yet_is_no_matter(
     ("settings", "says"),
     [
         ({"model": "cadnife"}, "setting 'model' is 'cadnife'. Did you mean 'cadnif'?"),
+        ({"model": "yolo"}, "setting 'model' is 'yolo'. There is: cadnif, realtime."),
         ({"reference": "visable"}, "setting 'reference' is 'visable'. Did you mean 'visible'?"),
         ({"task": "focus", "reference": "visible"}, "setting 'reference' is 'visible'. There is: far, near."),
+        ({"task": "exposure", "reference": "middle"}, "setting 'reference' is 'middle'. There is: over, under."),
+        ({"exposures": 3}, "setting 'exposures' is 3 with task 'infrared': it is for task 'exposure' alone"),
+        ({"task": "focus", "exposures": 3}, "setting 'exposures' is 3 with task 'focus'"),
     ],
 )
 def test_a_setting_that_cannot_be_is_refused_before_anything_opens(settings: dict[str, Any], says: str) -> None:
