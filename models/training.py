@@ -40,8 +40,12 @@ class TrainingConfig(BaseModel):
     weights: Path
     run: Path
     start: Path | None = Field(None, description="weights to begin with")
-    loss: dict[str, float] = Field(description="weights of the terms, compared with what is wanted")
+    loss: dict[str, float] = Field(
+        default_factory=dict, description="weights of the terms, compared with what is wanted"
+    )
     loss_to_inputs: dict[str, float] = Field(default_factory=dict, description="the same, compared with the sources")
+    loss_to_teacher: dict[str, float] = Field(default_factory=dict, description="the same, compared with the teacher's")
+    teacher: Path | None = Field(None, description="weights of a network whose pictures are to be learnt")
     choice: float = Field(0.0, ge=0, description="weight of the wrong choices, where the right ones are known (focus)")
     steadiness: float = Field(0.0, ge=0, description="weight of the change between moments that no source explains")
     seed: int = 0
@@ -59,7 +63,13 @@ class TrainingConfig(BaseModel):
     checkpoint_every: int = Field(100, gt=0)
 
     def model_post_init(self, _: Any) -> None:
-        terms = self.loss.keys() | self.loss_to_inputs.keys()
+        terms = self.loss.keys() | self.loss_to_inputs.keys() | self.loss_to_teacher.keys()
+        if not terms:
+            raise ValueError("there is nothing to learn by: give a 'loss', such as loss: {intensity: 1}")
+        if bool(self.loss_to_teacher) != (self.teacher is not None) or "correlation" in self.loss_to_teacher:
+            raise ValueError(
+                "'teacher' and 'loss_to_teacher' go together, and there is no 'correlation' with one picture"
+            )
         if unknown := terms - TERMS.keys():
             raise ValueError(f"there is no loss term {sorted(unknown)[0]!r}; there is: {', '.join(TERMS)}")
         if self.crop < NEEDS and (small := terms & WIDE_TERMS):
@@ -115,6 +125,7 @@ class Trainer:
             catalog.fill(config.start, network, catalog.load(config.start, model=config.model).state_dict())
         self.model = network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.optimiser = torch.optim.Adam(self.model.parameters(), config.learning_rate)
+        self.teacher = catalog.load(config.teacher).to(self.device) if config.teacher else None
         self.batches, self.scenes = make_batches(config)
 
     @property
@@ -194,6 +205,11 @@ class Trainer:
             later = self.model(*following) if following else None
         terms = weighted(c.loss, fused, *wanted)
         terms |= {f"{name}_to_inputs": term for name, term in weighted(c.loss_to_inputs, fused, *inputs).items()}
+        if self.teacher is not None:
+            with torch.inference_mode():
+                taught = self.teacher(*wanted)
+            mine = weighted(c.loss_to_teacher, fused, taught.clone())
+            terms |= {f"{name}_to_teacher": term for name, term in mine.items()}
         if weights and batch.choice is not None:
             terms["choice"] = c.choice * wrong_choices(weights[0], batch.choice.to(self.device))
         if later is not None:

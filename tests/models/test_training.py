@@ -362,3 +362,27 @@ def test_a_moment_later_the_gain_is_a_little_off_or_jumps_up_to_twice_or_half() 
     noise = 127.5 * later.std(dim=(1, 2, 3))
     assert noise.min() < 0.3
     assert 2.7 < noise.max() < 3.2
+
+
+def test_a_teachers_picture_stands_for_what_is_wanted(make: Make) -> None:
+    teacher = train(make("teacher", steps=2), device="cpu", say=quiet)
+    about: dict[str, Any] = {"loss": {}, "teacher": teacher, "loss_to_teacher": {"intensity": 3.0}}
+    same = Trainer(make("same", **about, start=teacher, jitter=0.0), "cpu")
+    assert same.advance()["intensity_to_teacher"] == pytest.approx(0, abs=1e-6)
+    other = Trainer(make("other", **about, seed=9), "cpu")
+    values = other.advance()
+    assert values.keys() == {"loss", "intensity_to_teacher"}
+    assert values["loss"] > 0.01
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"loss": {}}, "there is nothing to learn by"),
+        ({"teacher": "t.safetensors"}, "'teacher' and 'loss_to_teacher' go together"),
+        ({"loss_to_teacher": {"intensity": 1.0}}, "'teacher' and 'loss_to_teacher' go together"),
+    ],
+)
+def test_a_loss_without_something_to_compare_with_is_told(make: Make, changes: dict[str, Any], says: str) -> None:
+    with pytest.raises(ValueError, match=says):
+        make(**changes)
