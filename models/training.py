@@ -81,7 +81,10 @@ class TrainingConfig(BaseModel):
 
     def digest(self) -> str:
         """Changes when anything that shapes the weights changes."""
-        shaping = self.model_dump(mode="json", exclude={"weights", "run", "log_every", "checkpoint_every"})
+        # What is left at its default counts for nothing, so that a setting added later changes no digest.
+        shaping = self.model_dump(
+            mode="json", exclude={"weights", "run", "log_every", "checkpoint_every"}, exclude_defaults=True
+        )
         return hashlib.sha256(yaml.safe_dump(shaping, sort_keys=True).encode()).hexdigest()[:16]
 
 
