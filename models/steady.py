@@ -2,7 +2,8 @@
 
 A network sees each moment alone. Where its choice between the sources tips over, the picture flickers though nothing
 happened in the scene. What a change of the sources does not explain is held back here and let through slowly: where a
-source changes by so much, the fused picture may change by as much, at once.
+source changes by so much, the fused picture may change by as much, at once. Of more than flicker nothing is held back:
+behind what moves there would be ghosts.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 CELL = 2  # px: changes are judged by means over cells, which noise moves less
-LEAK = 0.005  # share of what is held back that comes through at each frame even where no source moves or is noisy
+LEAK = 0.05  # share of what is held back that comes through at each frame: nearly all of it within two seconds
+MOST = 6 * 2 / 255  # six grey levels: flicker is small; what is larger is no flicker, and held back it would be a ghost
 
 
 class State(NamedTuple):
@@ -44,7 +46,7 @@ def steady(fused: Tensor, sources: Sequence[Tensor], state: State | None) -> tup
         explained = explained.maximum((source - before).abs())
     change = coarse - state.fused
     allowed = explained + LEAK * change.abs()
-    excess = change - change.clamp(-allowed, allowed)
+    excess = (change - change.clamp(-allowed, allowed)).clamp(-MOST, MOST)
     held = F.interpolate(excess, size=fused.shape[-2:], mode="bilinear")
     return (fused - held).clamp(-1, 1), State(now, coarse - excess)
 

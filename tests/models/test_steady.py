@@ -14,8 +14,9 @@ from torch.nn import functional as F
 from models.metrics import unexplained_change
 from models.steady import CELL, State, cells, steady
 
-LEAK = 0.02  # written out once more: it is the promise
+LEAK = 0.05  # written out once more: it is the promise
 SIZES = [(48, 64), (47, 65), (1, 9), (9, 1), (1, 1), (2, 2)]
+MOST = 6 * 2 / 255  # so is this
 LEVEL = 2 / 255  # one grey level on the scale of -1..1
 
 Moment = tuple[Tensor, list[Tensor]]  # the network's picture and its sources
@@ -92,52 +93,57 @@ def test_detail_finer_than_a_cell_is_left_as_it_is() -> None:
 
 
 @pytest.mark.parametrize("size", SIZES)
-@pytest.mark.parametrize("change", [0.4, -0.4])
-def test_of_a_change_with_still_sources_two_percent_come_through(size: tuple[int, int], change: float) -> None:
+@pytest.mark.parametrize("change", [0.04, -0.04])
+def test_of_a_change_with_still_sources_five_percent_come_through(size: tuple[int, int], change: float) -> None:
     fused, pair = plane(size=size), sources(size=size)
     picture = shown([(fused, pair), (fused + change, pair)])[1]
     assert near(picture, fused + LEAK * change)
 
 
-def test_of_a_change_beyond_that_of_the_sources_two_percent_come_through_and_what_they_explain() -> None:
+def test_of_a_change_beyond_that_of_the_sources_five_percent_come_through_and_what_they_explain() -> None:
     fused, pair = plane(), sources()
-    picture = shown([(fused, pair), (fused + 0.4, [pair[0] - 0.1, pair[1] + 0.05])])[1]
-    assert near(picture, fused + 0.1 + LEAK * 0.4)  # never more than 0.4, by which the network's changed
+    picture = shown([(fused, pair), (fused + 0.04, [pair[0] - 0.01, pair[1] + 0.005])])[1]
+    assert near(picture, fused + 0.01 + LEAK * 0.04)  # never more than 0.04, by which the network's changed
+
+
+def test_of_more_than_flicker_little_is_held_back_or_there_would_be_ghosts() -> None:
+    fused, pair = plane(), sources()
+    assert near(shown([(fused, pair), (fused + 0.4, pair)])[1], fused + 0.4 - MOST)
 
 
 def test_a_picture_that_flickers_while_nothing_happens_is_all_but_still() -> None:
     fused, pair = plane(), sources()
-    pictures = shown([(fused + 0.4 * (number % 2), pair) for number in range(20)])
+    pictures = shown([(fused + 0.04 * (number % 2), pair) for number in range(20)])
     steps = [(b - a).abs().max().item() for a, b in pairwise(pictures)]
-    assert max(steps) <= LEAK * 0.4 + 1e-6
+    assert max(steps) <= LEAK * 0.04 + 1e-6
     assert min(steps) > 0
 
 
 def test_a_change_that_stays_comes_through_within_seconds_and_never_overshoots() -> None:
     fused, pair = plane(), sources()
-    pictures = shown([(fused, pair)] + [(fused + 0.4, pair)] * 300)
-    left = [(fused + 0.4 - picture).mean().item() for picture in pictures[1:]]
-    assert left == pytest.approx([0.4 * (1 - LEAK) ** n for n in range(1, 301)], abs=1e-5)
-    assert near(pictures[-1], fused + 0.4, LEVEL)  # the plain fusion, to within a grey level
+    pictures = shown([(fused, pair)] + [(fused + 0.04, pair)] * 300)
+    left = [(fused + 0.04 - picture).mean().item() for picture in pictures[1:]]
+    assert left == pytest.approx([0.04 * (1 - LEAK) ** n for n in range(1, 301)], abs=1e-5)
+    assert near(pictures[-1], fused + 0.04, LEVEL / 10)  # the plain fusion, to a tenth of a grey level
 
 
 def test_each_place_is_judged_by_what_happens_there() -> None:
     fused, pair = plane(), sources()
     after = [pair[0], pair[1].clone()]
     after[1][..., 20:22, 30:32] += 0.4  # one cell
-    moved = (shown([(fused, pair), (fused + 0.4, after)])[1] - fused)[0, 0]
-    assert moved[20:22, 30:32].min() > 0.2
+    moved = (shown([(fused, pair), (fused + 0.04, after)])[1] - fused)[0, 0]
+    assert moved[20:22, 30:32].min() > 0.02
     far = torch.ones_like(moved, dtype=torch.bool)
     far[20 - CELL : 22 + CELL, 30 - CELL : 32 + CELL] = False  # what is held back is spread as far as the next cell
-    assert near(moved[far], torch.full_like(moved[far], LEAK * 0.4))
+    assert near(moved[far], torch.full_like(moved[far], LEAK * 0.04))
 
 
 def test_one_pixel_of_noise_in_a_source_explains_little() -> None:
     fused, pair = plane(), sources()
     noisy = [pair[0], pair[1].clone()]
-    noisy[1][..., 20, 30] += 0.1
-    moved = shown([(fused, pair), (fused + 0.4, noisy)])[1] - fused
-    assert moved.max() <= 0.1 / CELL**2 + LEAK * 0.4 + 1e-5
+    noisy[1][..., 20, 30] += 0.01
+    moved = shown([(fused, pair), (fused + 0.04, noisy)])[1] - fused
+    assert moved.max() <= 0.01 / CELL**2 + LEAK * 0.04 + 1e-5
 
 
 def test_no_cell_of_any_clip_changes_more_than_it_may() -> None:
@@ -153,15 +159,16 @@ def test_no_cell_of_any_clip_changes_more_than_it_may() -> None:
         explained = torch.stack([(cells(p) - q).abs() for p, q in zip(pair, before.sources, strict=True)]).amax(0)
         wanted = cells(fused) - before.fused
         came = state.fused - before.fused
-        assert (came.abs() <= explained + LEAK * wanted.abs() + 1e-6).all()
+        may = torch.maximum(explained + LEAK * wanted.abs(), wanted.abs() - MOST)
+        assert (came.abs() <= may + 1e-6).all()
         assert (came.abs() <= wanted.abs() + 1e-6).all()
         assert (came * wanted >= -1e-9).all()  # never the other way
 
 
 def test_the_picture_stays_within_black_and_white() -> None:
     pair = sources()
-    bright, dark = torch.full((1, 1, 48, 64), 0.9), torch.full((1, 1, 48, 64), -0.9)
-    bright[..., 1::2] = -0.9  # held up by some 0.9, its light columns would be beyond white
+    bright, dark = torch.full((1, 1, 48, 64), 0.97), torch.full((1, 1, 48, 64), -0.97)
+    bright[..., 1::2] = 0.85  # held up a little, its light columns would be beyond white
     pictures = shown([(-dark, pair), (bright, pair), (dark, pair)])
     assert pictures[1].max() == 1
     assert all(picture.abs().max() <= 1 for picture in pictures)
@@ -184,8 +191,8 @@ def test_a_state_of_something_else_counts_as_none(before: Moment) -> None:
     fused, pair = plane(7), sources(8)
     picture, begun = steady(fused, pair, state)
     assert torch.equal(picture, fused)
-    again, _ = steady(fused + 0.4, pair, begun)
-    assert near(again, fused + LEAK * 0.4), "it holds back from then on"
+    again, _ = steady(fused + 0.04, pair, begun)
+    assert near(again, fused + LEAK * 0.04), "it holds back from then on"
 
 
 def test_pictures_of_a_batch_are_held_back_each_for_itself() -> None:
@@ -204,7 +211,7 @@ def test_pictures_of_a_batch_are_held_back_each_for_itself() -> None:
 def test_nothing_that_is_passed_in_is_written_to() -> None:
     fused, pair = plane(), sources()
     _, state = steady(fused, pair, None)
-    passed: Sequence[Tensor] = [fused + 0.4, *sources(9), *state.sources, state.fused]
+    passed: Sequence[Tensor] = [fused + 0.04, *sources(9), *state.sources, state.fused]
     before = [tensor.clone() for tensor in passed]
     steady(passed[0], passed[1:3], state)
     assert all(torch.equal(a, b) for a, b in zip(passed, before, strict=True))
@@ -220,13 +227,13 @@ def test_a_flickering_clip_has_less_change_that_its_sources_do_not_explain() -> 
     for number in range(24):
         source = background.clone()
         source[..., 16:32, number : number + 12] = 0.6  # something moves by
-        weight = rng.uniform(0.2, 0.8)  # and the choice between the sources tips to and fro
+        weight = rng.uniform(0.47, 0.53)  # and the choice between the sources tips to and fro
         moments.append((weight * source + (1 - weight) * other, [source, other]))
     clips = [[grey(pair[i]) for _, pair in moments] for i in range(2)]
     plain = unexplained_change([grey(fused) for fused, _ in moments], *clips)
     held = unexplained_change([grey(picture) for picture in shown(moments)], *clips)
-    assert plain > 5
-    assert held < 0.1 * plain
+    assert plain > 0.2
+    assert held < 0.3 * plain
 
 
 def grey(picture: Tensor) -> np.ndarray:
