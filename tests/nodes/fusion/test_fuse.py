@@ -315,7 +315,7 @@ def test_where_an_input_changes_the_video_may_change_by_as_much_at_once(make: Ma
 @pytest.mark.usefixtures("flickering")
 def test_a_video_that_changes_its_size_begins_anew(make: Making) -> None:
     node = make()
-    for size, level in ((media.SIZE, 128), ((32, 24), 208), (media.SIZE, 128)):
+    for size, level in ((media.SIZE, 128), ((32, 24), 132), (media.SIZE, 128)):
         fused = node.process(infrared=heat(size=size), visible=yuv(size=size, color_range="full"))
         assert (fused.planes[0] == level).all()
 
@@ -323,7 +323,7 @@ def test_a_video_that_changes_its_size_begins_anew(make: Making) -> None:
 @pytest.mark.usefixtures("flickering")
 def test_each_node_has_a_video_of_its_own(make: Making) -> None:
     first, second = make(), make()
-    for node, level in ((first, 128), (second, 208), (first, 128), (second, 208)):
+    for node, level in ((first, 128), (second, 132), (first, 128), (second, 132)):
         fused = node.process(infrared=heat(), visible=yuv(color_range="full"))
         assert (fused.planes[0] == level).all()
 
