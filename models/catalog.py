@@ -32,7 +32,10 @@ def build(name: str, options: Mapping[str, Any] | None = None) -> nn.Module:
         close = difflib.get_close_matches(name, MODELS, n=1)
         hint = f" Did you mean {close[0]!r}?" if close else ""
         raise ModelError(f"there is no model {name!r}; there is: {', '.join(MODELS)}.{hint}")
-    return MODELS[name](**(options or {}))
+    try:
+        return MODELS[name](**(options or {}))
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ModelError(f"options {dict(options or {})} do not build {name!r}: {error}") from error
 
 
 def name_of(network: nn.Module) -> str:
@@ -63,6 +66,12 @@ def shipped(name: str, task: str) -> Path:
             f"no weights of {name!r} for task {task!r} come with this version; there are: {', '.join(have)}"
         )
     return path
+
+
+def task_of(path: Path) -> str:
+    """The task that weights were trained for, as their file says; empty if it does not."""
+    with safe_open(path, framework="pt") as file:
+        return str((file.metadata() or {}).get("task", ""))
 
 
 def load(path: Path, *, model: str | None = None) -> nn.Module:

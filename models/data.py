@@ -7,6 +7,7 @@ in the order of their names, darkest first.
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import cv2
@@ -58,7 +59,7 @@ def pairs_of_folder(folder: Path, first: str, second: str) -> list[tuple[Path, .
 
 
 def find_scenes(root: Path) -> list[tuple[Path, ...]]:
-    """Folders of exposures, each a set."""
+    """Folders of exposures, each a set: every folder that has two images or more in it."""
     names = {name for pair in SOURCES["exposure"] for name in pair}
     folders = sorted(path for path in [root, *root.glob("**/")] if path.is_dir() and path.name not in names)
     scenes = (tuple(images_by_stem(folder).values()) for folder in dict.fromkeys(folders))
@@ -74,7 +75,18 @@ def find_images(root: Path) -> list[Path]:
 
 
 def images_by_stem(folder: Path) -> dict[str, Path]:
-    return {path.stem: path for path in sorted(folder.iterdir()) if path.suffix.lower() in IMAGE_SUFFIXES}
+    """Images by name, in the order in which people count: 2 before 10."""
+    found: dict[str, Path] = {}
+    for path in sorted(folder.iterdir(), key=natural):
+        if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith("."):
+            if other := found.get(path.stem):
+                raise DataError(f"{folder}: {other.name} and {path.name} have one name, by which images are paired")
+            found[path.stem] = path
+    return found
+
+
+def natural(path: Path) -> list[tuple[int, int | str]]:
+    return [(0, int(part)) if part.isdecimal() else (1, part) for part in re.split(r"(\d+)", path.name.lower())]
 
 
 def name_of(first: Path) -> str:

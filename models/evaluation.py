@@ -28,7 +28,12 @@ def find_pairs(first: Path, second: Path | None, task: str) -> list[Pair]:
         return [(data.name_of(a), a, b) for a, b in data.find_pairs(first, task)]
     for folder in (first, second):
         if not folder.is_dir():
-            raise DataError(f"{folder}: there is no such folder")
+            what = (
+                "is no folder; eval takes folders of images, or videos"
+                if folder.exists()
+                else "there is no such folder"
+            )
+            raise DataError(f"{folder}: {what}")
     a, b = images_by_stem(first), images_by_stem(second)
     if not a or a.keys() != b.keys():
         lonely = sorted(a.keys() ^ b.keys())

@@ -46,7 +46,11 @@ def rows() -> list[dict[str, Any]]:
         ModelError: a weights file or the file of figures is damaged.
     """
     figures = read_figures()
-    return [describe(model, task) | measured(figures, model, task) for model, task in shipped()]
+    try:
+        return [describe(model, task) | measured(figures, model, task) for model, task in shipped()]
+    except (KeyError, TypeError, AttributeError) as error:
+        path = catalog.WEIGHTS / FIGURES
+        raise catalog.ModelError(f"{path}: not as docs/models.py writes it ({error!r})") from error
 
 
 def describe(model: str, task: str) -> dict[str, Any]:
@@ -92,9 +96,12 @@ def measured(figures: Mapping[str, Any], model: str, task: str) -> dict[str, Any
     """Speed and quality from the file of figures, quality as the mean over all data sets of the task."""
     sets = figures.get("quality", {}).get(task, {}).values()
     means = [found["means"][model] for found in sets if model in found["means"]]
-    quality = {key: sum(row[key] for row in means) / len(means) for key in MAIN_COLUMNS[task]} if means else None
+    quality = {}
+    for key in MAIN_COLUMNS[task]:
+        if defined := [row[key] for row in means if key in row]:
+            quality[key] = sum(defined) / len(defined)
     speed = figures.get("speed", {}).get("milliseconds", {})
-    return {"milliseconds": speed.get(f"{model}-{task}"), "quality": quality}
+    return {"milliseconds": speed.get(f"{model}-{task}"), "quality": quality or None}
 
 
 def table(found: list[dict[str, Any]]) -> str:

@@ -68,6 +68,8 @@ class Realtime(nn.Module):
 
     def __init__(self, *, channels: int = 16, blocks: int = 3, symmetric: bool = False, choice: bool = False) -> None:
         super().__init__()
+        if channels < 1 or blocks < 0:
+            raise ValueError(f"channels is {channels} and blocks {blocks}; legal are 1 and more, and 0 and more")
         c = channels
         self.symmetric = symmetric
         roles = 1 if symmetric else 2

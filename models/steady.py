@@ -1,4 +1,4 @@
-"""Steadiness in time: a fused video may change where its sources do, and no more than they do.
+"""Steadiness in time: a fused video shall change where its sources do, and not flicker elsewhere.
 
 A network sees each moment alone. Where its choice between the sources tips over, the picture flickers though nothing
 happened in the scene. What a change of the sources does not explain is held back here and let through slowly: where a
@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 CELL = 2  # px: changes are judged by means over cells, which noise moves less
-LEAK = 0.05  # share of what is held back that comes through at each frame: nearly all of it within two seconds
+LEAK = 0.05  # share of what is held back that comes through at each frame: nearly all of it within 60
 MOST = 6 * 2 / 255  # six grey levels: flicker is small; what is larger is no flicker, and held back it would be a ghost
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import math
+import os
 import subprocess
 import time
 from collections.abc import Callable, Sequence
@@ -64,7 +65,7 @@ class TrainingConfig(BaseModel):
 
     def model_post_init(self, _: Any) -> None:
         terms = self.loss.keys() | self.loss_to_inputs.keys() | self.loss_to_teacher.keys()
-        if not terms:
+        if not terms and not self.choice:
             raise ValueError("there is nothing to learn by: give a 'loss', such as loss: {intensity: 1}")
         if bool(self.loss_to_teacher) != (self.teacher is not None) or "correlation" in self.loss_to_teacher:
             raise ValueError(
@@ -113,7 +114,7 @@ def read_config(path: Path, overrides: Sequence[str] = ()) -> TrainingConfig:
     except ValidationError as error:
         mistake = error.errors(include_url=False)[0]
         where = ".".join(str(part) for part in mistake["loc"]) or "settings"
-        raise ConfigError(f"{path}: {where}: {mistake['msg']}") from error
+        raise ConfigError(f"{path}: {where}: {mistake['msg'].removeprefix('Value error, ')}") from error
 
 
 class Trainer:
@@ -305,7 +306,9 @@ def train(config: TrainingConfig, *, device: str, restart: bool = False, say: Ca
     Returns:
         The weights file written.
     """
-    torch.use_deterministic_algorithms(True)
+    # Some operations have no deterministic form on CUDA: there, the same config gives nearly the same weights.
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(True, warn_only=device == "cuda")
     trainer = Trainer(config, device)
     config.run.mkdir(parents=True, exist_ok=True)
     if not restart:

@@ -45,6 +45,8 @@ def tree(sources: Sequence[Path], output: Path, settings: Mapping[str, Any], *, 
     nodes["fuse"] = {"type": "fusion.fuse", "inputs": {name: name for name in names}, **settings}
     if len(sources) == 3:
         nodes["fuse"]["exposures"] = 3
+    if kind == "a folder" and output.suffix.lower() in VIDEO_SUFFIXES:
+        nodes["fuse"]["steady"] = True  # the images are frames
     nodes["output"] = {"inputs": "fuse", "path": str(output), **output_for(kind, output, codec)}
     return nodes
 
@@ -101,7 +103,7 @@ def check_same_names(first: Path, second: Path) -> None:
             for folder, only in ((first, a - b), (second, b - a))
             if only
         ]
-        raise SourceError(f"the folders do not pair: {', '.join(parts)}; both need the same names")
+        raise SourceError(f"the folders do not pair: {', '.join(parts)}; all need the same names")
 
 
 def image_names(folder: Path) -> set[str]:

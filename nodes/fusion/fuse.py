@@ -43,8 +43,8 @@ class Fuse(Node):
         precision: "auto" takes bf16 where the device has instructions for it, else fp32.
         reference: the input whose every frame becomes a fused one; default the last.
         max_skew_ms: frames further apart in time are not fused; default half the reference's frame interval.
-        steady: hold back changes from frame to frame that the sources do not explain. Images of a folder are taken for
-            stills, each for itself.
+        steady: hold back changes from frame to frame that the sources do not explain; default: in videos. Images of
+            a folder may be stills, each for itself.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class Fuse(Node):
         precision: Precision = "auto",
         reference: str | None = None,
         max_skew_ms: Annotated[float, Field(ge=0)] | None = None,
-        steady: bool = True,
+        steady: bool | None = None,
     ) -> None:
         self.task, self.model, self.weights = task, model, weights
         self.device, self.precision, self.steady = device, precision, steady
@@ -91,6 +91,7 @@ class Fuse(Node):
         ordered = [frames[name] for name in self.sources]
         self._check_names(ordered)
         last, reference = ordered[-1], frames[self.reference or self.sources[-1]]
+        self._check_colour(ordered)
         lumas, ranges = self._lumas(frames)
         height, width = lumas[-1].shape
         out_range = fused_range(last)
@@ -130,6 +131,16 @@ class Fuse(Node):
                     f"and {last.name!r} for {self.sources[-1]}; all folders need the same names"
                 )
 
+    def _check_colour(self, frames: list[Frame]) -> None:
+        """Medical pictures in the wrong order would lose their colour, and nobody would be told."""
+        first, last = frames[0], frames[-1]
+        exchanged = first.pixel_format in COLOURED and last.pixel_format not in COLOURED
+        if self.task == "medical" and exchanged and "colour" not in self._told:
+            self._told.add("colour")
+            log.warning(
+                "%s: mri has colour and other has none: are they exchanged? Colour is taken of other", self.name
+            )
+
     def _lumas(self, frames: dict[str, Frame]) -> tuple[list[np.ndarray], list[ColorRange]]:
         """(H, W) uint8 of each source, all of the size of the last, and their ranges."""
         planes = [self._luma(name, frames[name]) for name in self.sources]
@@ -143,7 +154,7 @@ class Fuse(Node):
         self, lumas: list[np.ndarray], ranges: list[ColorRange], out_range: ColorRange, *, still: bool
     ) -> np.ndarray:
         assert self._network is not None
-        steadily = self.steady and not still
+        steadily = not still if self.steady is None else self.steady
         fused, self._state = self._network.fuse(lumas, ranges, out_range, self._state, steadily=steadily)
         return fused
 

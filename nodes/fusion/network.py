@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
@@ -13,6 +14,8 @@ from models import catalog, inference
 from models.steady import State, steady
 from pipeline.errors import ConfigError, DeviceError
 from pipeline.frame import ColorRange
+
+log = logging.getLogger("streamfuse")
 
 Device = Literal["auto", "cpu", "cuda"]
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
@@ -65,6 +68,8 @@ class Network:
             loaded = catalog.load(weights or catalog.shipped(model or catalog.DEFAULT, task), model=model)
         except catalog.ModelError as error:
             raise ConfigError(str(error)) from error
+        if weights and (trained := catalog.task_of(weights)) != task:
+            log.warning("%s: these weights are for task %r, used for %r", weights, trained, task)
         self.model = catalog.name_of(loaded)
         self.module = inference.prepare(loaded, self.device, self.precision)
 

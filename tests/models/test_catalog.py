@@ -151,3 +151,9 @@ def test_every_weights_file_that_ships_loads_and_has_a_card() -> None:
         card = path.with_suffix(".md").read_text(encoding="utf-8")
         for word in ("Data", "Training", "Metrics", "Terms"):
             assert f"## {word}" in card, f"{path.stem}: the card lacks {word}"
+
+
+@pytest.mark.parametrize("options", [{"chanels": 16}, {"channels": "a"}, {"channels": 0}, {"blocks": -1}], ids=str)
+def test_options_that_build_nothing_are_told(options: dict[str, object]) -> None:
+    with pytest.raises(catalog.ModelError, match="do not build 'realtime'"):
+        catalog.build("realtime", options)

@@ -165,3 +165,18 @@ def test_sources_of_two_sizes_are_told(root: Path) -> None:
     write(root / "set1" / "visible" / "b.png", (9, 10))
     with pytest.raises(DataError, match=r"is \(8, 10\) and .*is \(9, 10\): the images of a set must have one size"):
         read_set(find_sets(root, "infrared")[1])
+
+
+def test_exposures_come_in_the_order_in_which_people_count(tmp_path: Path) -> None:
+    for number in (10, 2, 1):
+        write(tmp_path / "scene" / f"{number}.png")
+    write(tmp_path / "scene" / ".3.png")
+    ((first, second, third),) = find_sets(tmp_path, "exposure")
+    assert [first.stem, second.stem, third.stem] == ["1", "2", "10"]
+
+
+def test_two_images_of_one_name_are_told(tmp_path: Path) -> None:
+    for suffix in ("png", "jpg"):
+        write(tmp_path / f"1.{suffix}")
+    with pytest.raises(DataError, match="have one name, by which images are paired"):
+        find_sets(tmp_path, "exposure")

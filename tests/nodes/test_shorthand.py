@@ -145,7 +145,7 @@ def test_folders_that_do_not_pair_are_refused_with_the_first_of_each(tmp_path: P
     infrared, visible = media.write_folders(tmp_path, ["1", "2", "3"])
     (infrared / "2.png").unlink()
     (infrared / "1.png").unlink()
-    with pytest.raises(SourceError, match=r"do not pair: 2 only in .*visible \(the first is '1'\); both need the same"):
+    with pytest.raises(SourceError, match=r"do not pair: 2 only in .*visible \(the first is '1'\); all need the same"):
         tree(infrared, visible, tmp_path / "out")
 
 

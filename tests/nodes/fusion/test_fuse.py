@@ -427,3 +427,20 @@ def test_a_setting_that_cannot_be_is_refused_before_anything_opens(settings: dic
     with pytest.raises(ConfigError) as refused:
         Fuse(**settings)
     assert says in str(refused.value)
+
+
+def test_medical_sources_that_seem_exchanged_are_told_once(make: Making, caplog: pytest.LogCaptureFixture) -> None:
+    node = make(task="medical")
+    for _ in range(2):
+        node.process(mri=frame(media.scene(), "bgr24"), other=heat())
+    node.process(mri=heat(), other=frame(media.scene(), "bgr24"))
+    told = [record.getMessage() for record in caplog.records if "exchanged" in record.getMessage()]
+    assert told == ["fuse: mri has colour and other has none: are they exchanged? Colour is taken of other"]
+
+
+@pytest.mark.usefixtures("flickering")
+@pytest.mark.parametrize(("steady", "least"), [(True, 0), (False, 4)])
+def test_images_are_held_steady_where_it_is_asked_for(make: Making, steady: bool, least: int) -> None:
+    node, infrared, visible = make(steady=steady), heat(name="7"), yuv(color_range="full", name="7")
+    first, second = (node.process(infrared=infrared, visible=visible).planes[0].astype(int) for _ in range(2))
+    assert least <= np.abs(second - first).max() <= least + 1

@@ -264,3 +264,11 @@ def test_too_little_memory_is_a_failure_of_the_device(network: Network, error: E
 def test_a_fault_of_ours_is_not_taken_for_a_lack_of_memory(network: Network) -> None:
     with pytest.raises(RuntimeError, match=r"size|shape"):
         network.fuse((media.heat(), luma()[:20]), ("full", "full"), "full")
+
+
+def test_weights_for_another_task_are_told(weights: Path, caplog: pytest.LogCaptureFixture) -> None:
+    Network(None, "focus", weights, "cpu", "fp32")
+    assert "these weights are for task 'infrared', used for 'focus'" in caplog.text
+    caplog.clear()
+    Network(None, "infrared", weights, "cpu", "fp32")
+    assert not caplog.text
