@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 
 from nodes.fusion.network import SCALES
+from nodes.fusion.planes import in_range, luma_range, resized
 from nodes.tasks import INPUTS
 from pipeline.frame import ColorRange, Frame, PixelFormat, half
 
@@ -64,18 +65,13 @@ def with_chroma(
     own_range = fused_range(frames[-1])
     if "bgr24" in formats:
         u, v = _fused_chroma(task, frames, lumas, fused, fused.shape, "full")
-        luma = _in_range(fused, SCALES[own_range], SCALES["full"])
+        luma = in_range(fused, SCALES[own_range], SCALES["full"])
         return cv2.cvtColor(cv2.merge((luma, v, u)), cv2.COLOR_YCrCb2BGR), "bgr24"
     if "yuv420p" in formats:
         cells = half(fused.shape[0]), half(fused.shape[1])
         chroma = _fused_chroma(task, frames, lumas, fused, cells, own_range)
         return np.concatenate([fused.reshape(-1), chroma.reshape(-1)]), "yuv420p"
     return np.ascontiguousarray(fused), "gray8"
-
-
-def luma_range(frame: Frame) -> ColorRange:
-    """Range of the luma made of a frame: RGB and what an automatic gain brings to 8 bits fill all of it."""
-    return "full" if frame.pixel_format in ("bgr24", "gray16") else frame.color_range
 
 
 def fused_range(last: Frame) -> ColorRange:
@@ -134,7 +130,7 @@ def likeness_weights(lumas: Sequence[np.ndarray], fused: np.ndarray, cells: tupl
     """
     weights = []
     for luma in lumas:
-        distance = _resized(cv2.absdiff(luma, fused), cells)  # compared in pixels: blur is lost in the mean of a cell
+        distance = resized(cv2.absdiff(luma, fused), cells)  # compared in pixels: blur is lost in the mean of a cell
         distance = cv2.boxFilter(distance, cv2.CV_32F, (FOCUS_CELLS, FOCUS_CELLS))
         near = np.float32(LUMA_NOISE) / (distance + np.float32(LUMA_NOISE))
         weights.append(np.square(near * near))
@@ -162,11 +158,11 @@ def _fused_chroma(
     scales, wanted = [SCALES[luma_range(frame)] for frame in frames], SCALES[fused_range(frames[-1])]
     if task not in SHARED:
         own = _chroma(frames[-1], cells, color_range)
-        return calmed(own, _resized(lumas[-1], cells), scales[-1][0]) if task == "infrared" else own
+        return calmed(own, resized(lumas[-1], cells), scales[-1][0]) if task == "infrared" else own
     chromas = [_chroma(frame, cells, color_range) for frame in frames]
     if task == "exposure":
         return weighted_mean(chromas, saturation_weights(chromas))
-    alike = [_in_range(luma, scale, wanted) for luma, scale in zip(lumas, scales, strict=True)]
+    alike = [in_range(luma, scale, wanted) for luma, scale in zip(lumas, scales, strict=True)]
     return weighted_mean(chromas, likeness_weights(alike, fused, cells))
 
 
@@ -179,21 +175,4 @@ def _chroma(frame: Frame, cells: tuple[int, ...], color_range: ColorRange) -> np
     else:
         _, u, v = frame.planes
     scales = CHROMA_SCALES[luma_range(frame)], CHROMA_SCALES[color_range]
-    return np.stack([_in_range(_resized(plane, cells), *scales) for plane in (u, v)])
-
-
-def _in_range(plane: np.ndarray, before: tuple[float, float], after: tuple[float, float]) -> np.ndarray:
-    """An (H, W) uint8 plane from one (zero, span) to another, clipped to 8 bits."""
-    if before == after:
-        return plane
-    (zero, span), (new_zero, new_span) = before, after
-    table = np.rint((np.arange(256) - zero) * (new_span / span) + new_zero)
-    return cv2.LUT(plane, np.clip(table, 0, 255).astype(np.uint8))
-
-
-def _resized(plane: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """An (H, W) plane in another shape; that the last cell of an odd side is half outside is at most a pixel off."""
-    if plane.shape == shape:
-        return plane
-    shrinks = shape[0] < plane.shape[0] or shape[1] < plane.shape[1]
-    return cv2.resize(plane, shape[::-1], interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+    return np.stack([in_range(resized(plane, cells), *scales) for plane in (u, v)])

@@ -6,7 +6,6 @@ import logging
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import cv2
 import numpy as np
 from pydantic import Field
 
@@ -15,6 +14,7 @@ from models.catalog import MODELS
 from models.steady import State
 from nodes.fusion.chroma import fused_range, with_chroma
 from nodes.fusion.network import Device, Network, Precision
+from nodes.fusion.planes import luma_of, luma_range, resized
 from nodes.fusion.thermal import LinearGain
 from nodes.tasks import BRACKET, INPUTS
 from pipeline.errors import ConfigError, SourceError, did_you_mean
@@ -143,12 +143,10 @@ class Fuse(Node):
 
     def _lumas(self, frames: dict[str, Frame]) -> tuple[list[np.ndarray], list[ColorRange]]:
         """(H, W) uint8 of each source, all of the size of the last, and their ranges."""
-        planes = [self._luma(name, frames[name]) for name in self.sources]
-        height, width = planes[-1][0].shape
-        lumas = [
-            self._resized(name, plane, width, height) for name, (plane, _) in zip(self.sources, planes, strict=True)
-        ]
-        return lumas, [color_range for _, color_range in planes]
+        planes = {name: self._luma(name, frames[name]) for name in self.sources}
+        shape = planes[self.sources[-1]].shape
+        lumas = [self._resized(name, plane, shape) for name, plane in planes.items()]
+        return lumas, [luma_range(frames[name]) for name in self.sources]
 
     def _fused(
         self, lumas: list[np.ndarray], ranges: list[ColorRange], out_range: ColorRange, *, still: bool
@@ -158,21 +156,16 @@ class Fuse(Node):
         fused, self._state = self._network.fuse(lumas, ranges, out_range, self._state, steadily=steadily)
         return fused
 
-    def _luma(self, name: str, frame: Frame) -> tuple[np.ndarray, ColorRange]:
-        """Luma as (H, W) uint8 and its range."""
-        if frame.pixel_format == "gray16":
-            if name not in self._told:
-                self._told.add(name)
-                log.info("%s: %s has 16 bits; an automatic gain that follows slowly brings it to 8", self.name, name)
-            return self._gains[name](frame.data), "full"
-        if frame.pixel_format == "bgr24":
-            return cv2.cvtColor(frame.data, cv2.COLOR_BGR2YCrCb)[:, :, 0], "full"
-        return frame.planes[0], frame.color_range
+    def _luma(self, name: str, frame: Frame) -> np.ndarray:
+        """Luma as (H, W) uint8."""
+        if frame.pixel_format == "gray16" and name not in self._told:
+            self._told.add(name)
+            log.info("%s: %s has 16 bits; an automatic gain that follows slowly brings it to 8", self.name, name)
+        return luma_of(frame, self._gains[name])
 
-    def _resized(self, name: str, plane: np.ndarray, width: int, height: int) -> np.ndarray:
-        if plane.shape == (height, width):
-            return plane
+    def _resized(self, name: str, plane: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
         rows, columns = plane.shape
+        height, width = shape
         if abs(columns * height / (rows * width) - 1) > 0.02 and "shape" not in self._told:
             self._told.add("shape")
             log.warning(
@@ -180,7 +173,4 @@ class Fuse(Node):
                 "see the same field",
                 *(self.name, name, columns, rows, self.sources[-1], width, height),
             )
-        shrinks = width < columns or height < rows
-        how = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
-        resized: np.ndarray = cv2.resize(plane, (width, height), interpolation=how)
-        return resized
+        return resized(plane, shape)

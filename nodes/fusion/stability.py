@@ -15,9 +15,9 @@ from models.controls import Fusing, average, maximum
 from models.metrics import UnexplainedChange
 from models.steady import State
 from nodes.fusion.network import SCALES, Network
+from nodes.fusion.planes import in_range, luma_of, luma_range
 from nodes.fusion.thermal import LinearGain
 from pipeline.errors import SourceError
-from pipeline.frame import Frame
 from pipeline.node import EndOfStream, Node
 
 Capture = Callable[[Path], Node]
@@ -26,9 +26,7 @@ Capture = Callable[[Path], Node]
 HEAD = 16  # frames that are also told of for themselves
 NOT_STEADY = ", not steady"  # behind the name of a network
 
-BLACK, SPAN = SCALES["limited"]
 CONTROLS: dict[str, Fusing] = {"average": average, "maximum": maximum}
-TO_FULL = np.clip(np.rint((np.arange(256) - BLACK) * (255 / SPAN)), 0, 255).astype(np.uint8)
 
 
 class Steadied:
@@ -146,17 +144,8 @@ def lumas(node: Node, name: str) -> Generator[np.ndarray, None, None]:
         while True:
             frame = node.process()
             if frame is not None:
-                yield full_luma(frame, gain)
+                yield in_range(luma_of(frame, gain), SCALES[luma_range(frame)], SCALES["full"])
     except EndOfStream:
         return
     finally:
         node.close()
-
-
-def full_luma(frame: Frame, gain: LinearGain) -> np.ndarray:
-    """(H, W) uint8 full range; 16 bits through the gain, as the fusion node brings them to 8."""
-    if frame.pixel_format == "gray16":
-        return gain(frame.data)
-    if frame.pixel_format == "bgr24":
-        return cv2.cvtColor(frame.data, cv2.COLOR_BGR2YCrCb)[:, :, 0]
-    return frame.planes[0] if frame.color_range == "full" else cv2.LUT(frame.planes[0], TO_FULL)
