@@ -26,18 +26,6 @@ from tests.conftest import WeightsOf
 Making = Callable[..., Fuse]
 
 
-@pytest.fixture(params=media.NETWORKS)
-def model(request: pytest.FixtureRequest) -> str:
-    name: str = request.param
-    return name
-
-
-@pytest.fixture
-def weights(model: str, weights_of: WeightsOf) -> Path:
-    """Of each network in turn."""
-    return weights_of(model)
-
-
 @pytest.fixture
 def make(weights: Path) -> Making:
     """An open node, on the CPU in fp32."""
@@ -49,11 +37,6 @@ def make(weights: Path) -> Making:
         return node
 
     return do
-
-
-@pytest.fixture
-def network(weights: Path) -> Network:
-    return Network(None, "infrared", weights, "cpu", "fp32")
 
 
 @pytest.fixture

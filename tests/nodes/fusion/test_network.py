@@ -20,23 +20,6 @@ CPU = torch.device("cpu")
 RANGES: dict[ColorRange, tuple[int, int]] = {"full": (0, 255), "limited": (16, 235)}
 
 
-@pytest.fixture(params=media.NETWORKS)
-def model(request: pytest.FixtureRequest) -> str:
-    name: str = request.param
-    return name
-
-
-@pytest.fixture
-def weights(model: str, weights_of: WeightsOf) -> Path:
-    """Of each network in turn."""
-    return weights_of(model)
-
-
-@pytest.fixture
-def network(weights: Path) -> Network:
-    return Network(None, "infrared", weights, "cpu", "fp32")
-
-
 @pytest.fixture(params=[("cadnif", {}), ("realtime", {"symmetric": True})], ids=lambda param: param[0])
 def bracket(request: pytest.FixtureRequest, weights_of: WeightsOf) -> tuple[Network, torch.nn.Module]:
     """A network that takes any number of planes, and the same one bare."""

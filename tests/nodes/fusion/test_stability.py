@@ -37,11 +37,6 @@ def clip(tmp_path: Path) -> Callable[..., Path]:
     return write
 
 
-@pytest.fixture
-def network(weights: Path) -> Network:
-    return Network("cadnif", "infrared", weights, "cpu", "fp32")
-
-
 class Flickering(Network):
     """The average of the sources, and 8 levels more in every second frame: no weights, no time."""
 
