@@ -50,7 +50,7 @@ def test_the_same_sources_give_the_same_picture_bit_for_bit(path: Path, network:
 
 @pytest.mark.parametrize("size", [(1, 1), (2, 3), (7, 5), (96, 170), (61, 131), (64, 3840), (2160, 64)], ids=str)
 def test_any_size_will_do(path: Path, network: nn.Module, size: tuple[int, int]) -> None:
-    fused(network, scene(*size), scene(*size, seed=1))
+    assert fused(network, scene(*size), scene(*size, seed=1)).shape == (1, 1, *size)
 
 
 def test_a_batch_is_its_pictures_one_by_one(path: Path, network: nn.Module) -> None:
