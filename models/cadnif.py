@@ -20,6 +20,7 @@ from models.layers import (
     Normalisation,
     PointwiseExchange,
     agreed,
+    weighted_mean,
 )
 
 CHANNELS = 16
@@ -85,7 +86,7 @@ class Cadnif(nn.Module):
 
     def put_together(self, planes: Sequence[Tensor], weights: list[Tensor], _: None) -> Tensor:
         """The fused plane."""
-        return torch.lerp(planes[1], planes[0], weights[0].to(planes[0].dtype))
+        return weighted_mean(planes, weights)
 
     def merged(self, first: Tensor, second: Tensor) -> Tensor:
         """What the merging network makes of both, (B, 1, H, W) of any value."""

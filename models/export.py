@@ -18,6 +18,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
+from models.inference import is_out_of_memory
+
 OPSET = 18
 NEEDED = ("onnx", "onnxruntime")
 LARGEST_DIFFERENCE = 1e-3  # from torch, on the scale of -1..1: an eighth of a grey level
@@ -66,7 +68,7 @@ def export(network: nn.Module, inputs: Sequence[str], size: tuple[int, int]) -> 
         file = to_onnx(network, inputs, planes)
         difference = np.abs(run(file, inputs, planes) - wanted.numpy()).max().item()
     except (RuntimeError, MemoryError) as error:
-        if not isinstance(error, MemoryError) and "can't allocate memory" not in str(error):
+        if not is_out_of_memory(error):
             raise
         raise ExportError(f"not enough memory for planes of {size[0]}x{size[1]}; give a smaller --size") from error
     if not difference <= LARGEST_DIFFERENCE:  # NaN is no agreement

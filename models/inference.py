@@ -47,6 +47,10 @@ def best_precision(device: torch.device) -> str:
     return "bf16" if has is not None and has() else "fp32"
 
 
+def is_out_of_memory(error: Exception) -> bool:
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
+
+
 def keep_memory(keep: bool = True) -> bool:
     """Have glibc keep freed memory, instead of giving each large tensor back to the system and fetching it again, page
     by page, at the next.

@@ -8,6 +8,7 @@ arXiv 2109.11393; where the released training graph differs from the paper's wor
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 LEAKY_SLOPE = 0.2
+VOTERS = 7  # cells: side of the square that decides together which source is in focus
 Normalisation = Literal["frozen", "instance"]
 # Of oneDNN's convolutions: the activation within, and its numbers.
 FUSED: dict[str, tuple[str, list[float]]] = {
@@ -205,27 +207,39 @@ class LongRangeAttention(nn.Module):
         return result
 
 
-def agreed(score: Tensor, cell: int = 4, voters: int = 7) -> Tensor:
+def agreed(score: Tensor, cell: int = 4) -> Tensor:
     """Scores for a choice, (B, 1, H, W), that neighbours make together: where a place cannot tell, those around it can.
 
     Args:
         score: of each pixel.
         cell: side of the square of pixels that have one score.
-        voters: side of the square of cells that decide together, odd.
 
     Returns:
         (B, 1, H, W) float32, smooth.
     """
     size = score.shape[-2:]
     cells = F.avg_pool2d(score.float(), cell, ceil_mode=True)
-    return F.interpolate(voted(cells, voters), size=size, mode="bilinear")
+    return F.interpolate(voted(cells), size=size, mode="bilinear")
 
 
-def voted(scores: Tensor, voters: int) -> Tensor:
-    """Means over squares of (B, 1, h, w), of what there is of them at the border; (B, 1, h, w) float32."""
+def voted(scores: Tensor) -> Tensor:
+    """Means over squares of VOTERS cells, (B, 1, h, w) to float32; at the border of what there is of them."""
     # In the layout of one plane, since torch takes one channel for many, and a hundred times as long.
     plain = scores.float().clone(memory_format=torch.contiguous_format)
-    return F.avg_pool2d(plain, voters, 1, voters // 2, count_include_pad=False)
+    return F.avg_pool2d(plain, VOTERS, 1, VOTERS // 2, count_include_pad=False)
+
+
+def weighted_mean(planes: Sequence[Tensor], weights: Sequence[Tensor]) -> Tensor:
+    """Mean of planes, (B, 1, H, W), in their precision.
+
+    Args:
+        planes: N of them.
+        weights: of each, adding up to 1; of two planes that of the first alone, for the other has the rest.
+    """
+    weights = [weight.to(planes[0].dtype) for weight in weights]
+    if len(weights) == 1:
+        return torch.lerp(planes[1], planes[0], weights[0])
+    return torch.stack([plane * weight for plane, weight in zip(planes, weights, strict=True)]).sum(0)
 
 
 class PointwiseExchange(nn.Module):

@@ -35,7 +35,7 @@ def paper(fused: Tensor, *sources: Tensor) -> Tensor:
 
 
 def intensity(fused: Tensor, *sources: Tensor) -> Tensor:
-    """Mean distance to the brighter of the sources: what is hot or lit stays so (SeAFusion, PIAFusion and others)."""
+    """Mean distance to the brightest of the sources: what is hot or lit stays so (SeAFusion, PIAFusion and others)."""
     return F.l1_loss(fused, brightest(sources))
 
 
@@ -45,7 +45,7 @@ def brightest(sources: Sequence[Tensor]) -> Tensor:
 
 
 def gradient(fused: Tensor, *sources: Tensor) -> Tensor:
-    """Mean distance of the Sobel gradient to that of the source where it is stronger, with its direction."""
+    """Mean distance of the Sobel gradient to that of the source where it is strongest, with its direction."""
     gx, gy = gradients(sources[0])
     for source in sources[1:]:
         hx, hy = gradients(source)
@@ -189,7 +189,7 @@ def polar(x: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def invented(fused: Tensor, *sources: Tensor) -> Tensor:
-    """Mean excess of the gradient's strength over that of both sources: halos, noise blown up."""
+    """Mean excess of the gradient's strength over that of every source: halos, noise blown up."""
     strongest = brightest([polar(source)[0] for source in sources])
     return F.relu(polar(fused)[0] - strongest).mean()
 

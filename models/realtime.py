@@ -14,10 +14,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from models.layers import LEAKY_SLOPE, Conv, LongRangeAttention, voted
+from models.layers import LEAKY_SLOPE, Conv, LongRangeAttention, voted, weighted_mean
 
 CELL = 4  # px: side of the square of pixels that one position of the features stands for
-VOTERS = 7  # cells: side of the square that decides together which source is in focus
 RESIDUAL = 0.5  # the most that is added to or taken from the weighted mean, on the scale of -1..1
 
 
@@ -101,18 +100,14 @@ class Realtime(nn.Module):
         sources, x = self.features([to_cells(pad_to_cells(plane.to(dtype))) for plane in planes])
         scores = [of_role(self.weigh, i)(source, x) for i, source in enumerate(sources)]
         if self.add is None:  # a choice: where a cell cannot tell, those around it can
-            scores = [voted(score, VOTERS) for score in scores]
+            scores = [voted(score) for score in scores]
         weights = [full_size(weight)[..., :height, :width] for weight in shares(scores)]
         residual = None if self.add is None else from_cells(self.add(x))[..., :height, :width]
         return weights, residual
 
     def put_together(self, planes: Sequence[Tensor], weights: list[Tensor], residual: Tensor | None) -> Tensor:
         """The fused plane."""
-        if len(weights) == 1:
-            fused = torch.lerp(planes[1], planes[0], weights[0].to(planes[0].dtype))
-        else:
-            parts = [plane * weight.to(plane.dtype) for plane, weight in zip(planes, weights, strict=True)]
-            fused = torch.stack(parts).sum(0)
+        fused = weighted_mean(planes, weights)
         if residual is not None:
             fused = fused + RESIDUAL * residual
         return fused.clamp(-1, 1)

@@ -9,8 +9,10 @@ behind what moves there would be ghosts.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import reduce
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -41,9 +43,8 @@ def steady(fused: Tensor, sources: Sequence[Tensor], state: State | None) -> tup
     coarse = cells(fused)
     if state is None or state.fused.shape != coarse.shape or len(state.sources) != len(now):
         return fused, State(now, coarse)
-    explained = (now[0] - state.sources[0]).abs()
-    for source, before in zip(now[1:], state.sources[1:], strict=True):
-        explained = explained.maximum((source - before).abs())
+    steps = [(source - before).abs() for source, before in zip(now, state.sources, strict=True)]
+    explained = reduce(torch.maximum, steps)
     change = coarse - state.fused
     allowed = explained + LEAK * change.abs()
     excess = (change - change.clamp(-allowed, allowed)).clamp(-MOST, MOST)

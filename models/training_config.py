@@ -72,7 +72,7 @@ class TrainingConfig(BaseModel):
             raise ValueError("'choice' is for task focus, where the right one is known, and options: {choice: true}")
 
     def digest(self) -> str:
-        """Changes when anything that shapes the weights changes."""
+        """Changes when a setting that shapes the weights does; the files that settings name are not looked into."""
         # What is left at its default counts for nothing, so that a setting added later changes no digest.
         shaping = self.model_dump(
             mode="json", exclude={"weights", "run", "log_every", "checkpoint_every"}, exclude_defaults=True

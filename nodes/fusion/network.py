@@ -37,10 +37,6 @@ def find_device(wanted: Device) -> torch.device:
     return torch.device("cuda" if there and wanted != "cpu" else "cpu")
 
 
-def is_out_of_memory(error: Exception) -> bool:
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
-
-
 class Network:
     """A network with its weights, ready on a device.
 
@@ -140,7 +136,7 @@ class Network:
         try:
             fused: torch.Tensor = self.module(*planes)
         except (RuntimeError, MemoryError) as error:
-            if not is_out_of_memory(error):
+            if not inference.is_out_of_memory(error):
                 raise
             height, width = planes[0].shape[-2:]
             raise DeviceError(
