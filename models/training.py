@@ -146,15 +146,15 @@ def make_batches(config: TrainingConfig) -> tuple[Batches, int]:
 def a_moment_later(planes: Sequence[torch.Tensor], seed: int, step: int) -> tuple[torch.Tensor, ...]:
     """The same scenes, (B, 1, H, W) in -1..1, in the next frame of a video.
 
-    The camera moved by up to 2 px; each sensor with a gain and noise of its own, one in four with a jump of the gain,
-    up to twice or half.
+    The camera moved by up to 2 px; each sensor with a gain and noise of its own. Sensors regulate their gain by what
+    they see, the thermal ones in leaps: each second first source, and each tenth other, has one of up to twice or half.
     """
     chance = torch.Generator().manual_seed(seed * 1_000_003 + step)
     y, x = torch.randint(-2, 3, (2,), generator=chance).tolist()
     following = []
-    for plane in planes:
+    for i, plane in enumerate(planes):
         size, way, noise = torch.rand(3, len(plane), 1, 1, 1, generator=chance).to(plane.device)
-        gain = torch.exp(torch.where(size < 0.25, 0.7, 0.05) * (2 * way - 1))
+        gain = torch.exp(torch.where(size < (0.1 if i else 0.5), 0.7, 0.05) * (2 * way - 1))
         grain = torch.randn(plane.shape, generator=chance).to(plane.device)
         changed = (plane.roll((y, x), dims=(2, 3)) + 1) * gain - 1 + noise * (3 * 2 / 255) * grain
         following.append(changed.clamp(-1, 1))
