@@ -15,7 +15,6 @@ PixelFormat = Literal["gray8", "gray16", "yuv420p", "bgr24"]
 TimestampSource = Literal["device", "pts", "arrival"]
 ColorRange = Literal["limited", "full"]
 ColorMatrix = Literal["bt601", "bt709", "bt2020"]
-FusionState = Literal["fused", "held", "infrared_only", "visible_only"]
 
 # Code points of matrix coefficients, ITU-T H.273 table 4; 5 (625 lines) and 6 (525 lines) are the same matrix.
 MATRIX_CODES: Mapping[ColorMatrix, int] = MappingProxyType({"bt601": 6, "bt709": 1, "bt2020": 9})
@@ -25,8 +24,9 @@ MATRIX_CODES: Mapping[ColorMatrix, int] = MappingProxyType({"bt601": 6, "bt709":
 class Fusion:
     """How a fused frame was made."""
 
-    state: FusionState
-    """`fused`: from partners within tolerance."""
+    state: str
+    """`fused`: from partners within tolerance. `held`: a partner is an older frame, or shows a frozen picture.
+    `visible_only`, `infrared_only` (`under_only` and so on): the others are lost, and this one is passed through."""
     skew_ns: int
     """Largest distance in capture time of a partner from the reference, in nanoseconds, >= 0."""
     timestamps_ns: Mapping[str, int]
@@ -42,7 +42,8 @@ class Frame:
             other as one (H * W + 2 * ceil(H / 2) * ceil(W / 2),) uint8, so that odd sizes have a place.
         pixel_format: one of the above.
         size: (width, height) in pixels.
-        timestamp_ns: start of exposure, or presentation time of a recording, in nanoseconds.
+        timestamp_ns: start of exposure in nanoseconds. Live: on the host's monotonic clock (`time.monotonic_ns`);
+            recorded: the presentation time.
         timestamp_source: where that time comes from, best first: the device, the file, or our clock at arrival.
         sequence: counts up by one at the source; a gap means that frames were lost there.
         stream: name of the node that made it.
@@ -50,6 +51,7 @@ class Frame:
         color_matrix: of yuv420p, and of bgr24 the one to use when it becomes YUV.
         frame_rate: nominal frames per second of its stream, where known.
         name: stem of the file it came from, where each frame has its own.
+        exposure_us: time of exposure in microseconds, where the device tells.
         fusion: how it was made, for fused frames.
 
     Raises:
@@ -67,6 +69,7 @@ class Frame:
     color_matrix: ColorMatrix = "bt601"
     frame_rate: Fraction | None = None
     name: str | None = None
+    exposure_us: float | None = None
     fusion: Fusion | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:

@@ -3,13 +3,35 @@
 from __future__ import annotations
 
 import inspect
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Protocol
 
+from pipeline.control import Control
 from pipeline.frame import Frame
 
 
 class EndOfStream(Exception):
     """Raised by `process` of a source when there is nothing more to come; by another node, when it wants no more."""
+
+
+class Running(Protocol):
+    """The pipeline that a node is part of, as the node may use it, from any thread."""
+
+    mode: str
+    """"live" or "recorded"."""
+
+    def snapshot(self) -> dict[str, dict[str, Any]]:
+        """What each node did so far: counts, drops by reason, times, ages, gauges."""
+
+    def controls(self) -> dict[str, dict[str, Control]]:
+        """What may be changed, by node and name, with the values of now."""
+
+    def change(self, node: str, control: str, value: Any = None) -> None:
+        """Check a value, and have the node take it over before its next frame; an action is done then.
+
+        Raises:
+            ConfigError: no such node or control, or no legal value.
+        """
 
 
 class Node:
@@ -31,11 +53,24 @@ class Node:
     """With several inputs: the one whose every frame wants a partner. Default: the last."""
     max_skew_ms: float | None = None
     """With several inputs: partners further apart are none. Default: half the reference's usual frame interval."""
+    max_hold_ms: float | None = None
+    """With several inputs, live: a partner that is older than `max_skew_ms` is used up to this age. Default: 200 ms, or
+    three of its usual frame intervals if that is longer."""
+    partial: bool = False
+    """With several inputs, live: works with some of them missing, which `process` then does not get."""
+    held: tuple[str, ...] = ()
+    """Set before `process`: the inputs whose frame is an older one, for none came that is near enough."""
+    running: Running | None = None
+    """The pipeline, from before `open` on."""
 
     def inputs(self) -> tuple[str, ...]:
         """Names of the inputs. A source has none."""
         parameters = inspect.signature(self.process).parameters.values()
         return tuple(p.name for p in parameters if p.kind is not p.VAR_KEYWORD)
+
+    def outputs(self) -> tuple[str, ...]:
+        """Names of what it gives, where it is more than one stream: others write `inputs: {under: camera.under}`."""
+        return ()
 
     def open(self, sizes: dict[str, tuple[int, int] | None]) -> None:
         """Get ready to work without delay: open devices, load, warm up; write nothing yet.
@@ -44,8 +79,8 @@ class Node:
             sizes: (width, height) by input of the frames to expect, None where not known.
         """
 
-    def process(self, **inputs: Frame) -> Frame | None:
-        """One frame of each input to one frame out, or None for nothing.
+    def process(self, **inputs: Frame) -> Frame | Mapping[str, Frame] | None:
+        """One frame of each input to one frame out, or None for nothing; with several outputs, frames by output.
 
         Raises:
             EndOfStream: by a source, at its end.
@@ -68,3 +103,14 @@ class Node:
     def report(self) -> dict[str, Any]:
         """What the summary at the end should say of this node, e.g. where its file is."""
         return {}
+
+    def gauges(self) -> dict[str, float]:
+        """Numbers of now for whom watches, by name with unit (`drift_ppm`); called from other threads, at any time."""
+        return {}
+
+    def controls(self) -> dict[str, Control]:
+        """What may be changed while it runs, by name; called from other threads, at any time."""
+        return {}
+
+    def change(self, control: str, value: Any) -> None:
+        """Take over a value that its control has checked, or do an action. In the node's thread, between two frames."""
