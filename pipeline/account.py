@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from pipeline.graph import Mode, Step
@@ -19,11 +19,12 @@ def summarise(mode: Mode, seconds: float, steps: Mapping[str, Step]) -> Summary:
     """What happened to the frames, of the nodes that have come to an end."""
     ended = {name: step for name, step in steps.items() if not step.alive}
     broken = [line for name, step in ended.items() for line in unbalanced(name, step, steps)]
-    return Summary(mode, seconds, {name: account(step) for name, step in ended.items()}, broken)
+    entries = {name: account(step) | report(step.node) for name, step in ended.items()}
+    return Summary(mode, seconds, entries, broken)
 
 
 def account(step: Step) -> dict[str, Any]:
-    """The entry of one node in the summary."""
+    """What a node has done so far."""
     drops = step.channel.drops() if step.channel else {}
     skew = {"max_skew_ms": step.channel.max_skew_seen_ns / 1e6} if step.channel and len(step.sources) > 1 else {}
     return {
@@ -32,10 +33,16 @@ def account(step: Step) -> dict[str, Any]:
         "taken": step.stats.taken,
         "emitted": step.stats.emitted,
         "dropped": {f"{key} {reason}": count for (key, reason), count in drops.items()} | dict(step.stats.dropped),
-        **{f"p{share}_ms": percentile(step.stats.busy_ms, share / 100) for share in (50, 95, 99)},
+        **percentiles("", step.stats.busy_ms),
+        **(percentiles("age_", step.stats.age_ms) if step.stats.age_ms else {}),
         **skew,
-        **report(step.node),
     }
+
+
+def percentiles(of: str, values: Iterable[float]) -> dict[str, float]:
+    """The median, and what 95 and 99 % stay below."""
+    seen = list(values)
+    return {f"{of}p{share}_ms": percentile(seen, share / 100) for share in (50, 95, 99)}
 
 
 def report(node: Node) -> dict[str, Any]:
@@ -54,7 +61,7 @@ def unbalanced(name: str, step: Step, steps: Mapping[str, Step]) -> list[str]:
         lines.append(f"{name}: {balance} frames taken are neither handed on nor dropped")
     if step.channel is None:
         return lines
-    if lost := step.channel.delivered[step.channel.reference] - step.stats.taken:
+    if lost := step.channel.taken - step.stats.taken:
         lines.append(f"{name}: {lost} frames were delivered and never taken")
     for key, source in step.sources.items():
         if steps[source].alive:

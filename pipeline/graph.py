@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 import threading
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from queue import SimpleQueue
+from typing import Any, Literal
 
 from pipeline.channel import Channel
 from pipeline.errors import ConfigError, did_you_mean
@@ -15,6 +17,7 @@ from pipeline.node import Node
 from pipeline.stats import NodeStats
 
 Mode = Literal["recorded", "live"]
+Made = Frame | Mapping[str, Frame] | None  # what `process` returns
 QUEUE_SIZE: Mapping[Mode, int] = {"recorded": 8, "live": 2}  # live: what waits is late
 
 
@@ -24,11 +27,13 @@ class Step:
 
     node: Node
     sources: dict[str, str]
-    """Node that feeds each input, by input."""
+    """Node that feeds each input, by input; without the name of its output."""
     channel: Channel | None
     """None for a source."""
-    consumers: list[tuple[Channel, str]] = field(default_factory=list)
-    """Where its frames go: channel and name of the input."""
+    consumers: list[tuple[Channel, str, str]] = field(default_factory=list)
+    """Where its frames go: channel, name of the input, and name of the output that goes there ("" for the only one)."""
+    changes: SimpleQueue[tuple[str, Any]] = field(default_factory=SimpleQueue)
+    """Of controls, to be taken over by the node's thread: name and value."""
     stats: NodeStats = field(default_factory=NodeStats)
     thread: threading.Thread | None = None
     touched: bool = False
@@ -43,6 +48,49 @@ class Step:
     def alive(self) -> bool:
         """Its thread is at work."""
         return self.thread is not None and self.thread.is_alive()
+
+    # In its own thread:
+
+    def take(self) -> Mapping[str, Frame] | None:
+        """The next frames to work on, waiting for them; None when there will be no more."""
+        if self.channel is None:
+            return {}
+        self.waiting = True
+        match = self.channel.take()
+        self.waiting = False
+        if match is None:
+            return None
+        self.stats.taken += 1
+        self.node.held = match.held
+        return match.items
+
+    def work(self, inputs: Mapping[str, Frame]) -> Made:
+        """Let the node take over what was changed, then work."""
+        while not self.changes.empty():
+            self.node.change(*self.changes.get())
+        return self.node.process(**inputs)
+
+    def note_age(self, inputs: Mapping[str, Frame], made: Made) -> None:
+        """How long after its capture a frame was made or, at the end, dealt with."""
+        frames = inputs if made is None else {"": made} if isinstance(made, Frame) else made
+        if frames and (made is not None or not self.consumers):
+            newest_ns = max(frame.timestamp_ns for frame in frames.values())
+            self.stats.age_ms.append((time.monotonic_ns() - newest_ns) / 1e6)
+
+    def hand_on(self, made: Made) -> None:
+        """Send what was made to whom it goes, waiting for room where that is the policy."""
+        if self.channel is None:
+            self.stats.taken += made is not None  # a source may have nothing yet
+        elif made is None and self.consumers:
+            self.stats.dropped["no_result"] += 1
+        if made is None and (self.channel is None or self.consumers):
+            return
+        self.stats.emitted += 1
+        for channel, name, output in self.consumers:
+            assert made is not None
+            self.waiting = True
+            channel.put(name, made if isinstance(made, Frame) else made[output])
+            self.waiting = False
 
 
 def connect(
@@ -60,12 +108,18 @@ def connect(
         channel = make_channel(node, QUEUE_SIZE[mode] if size is None else size, mode) if node.inputs() else None
         if channel is None and size is not None:
             raise ConfigError(f"Node {name!r} has no queue, for it has no inputs: leave out 'queue_size'")
-        steps[name] = Step(node, dict(inputs.get(name, {})), channel)
-    for step in steps.values():
-        for key, source in step.sources.items():
+        steps[name] = Step(node, nodes_of(inputs.get(name, {})), channel)
+    for name, step in steps.items():
+        for key, source in inputs.get(name, {}).items():
             assert step.channel is not None
-            steps[source].consumers.append((step.channel, key))
+            before, _, output = source.partition(".")
+            steps[before].consumers.append((step.channel, key, output))
     return steps
+
+
+def nodes_of(inputs: Mapping[str, str]) -> dict[str, str]:
+    """Without the names of outputs: `camera.under` is of the node `camera`."""
+    return {key: source.partition(".")[0] for key, source in inputs.items()}
 
 
 def make_channel(node: Node, capacity: int, mode: Mode) -> Channel:
@@ -74,14 +128,18 @@ def make_channel(node: Node, capacity: int, mode: Mode) -> Channel:
     if reference is not None and reference not in names:
         hint = did_you_mean(reference, names)
         raise ConfigError(f"Node {node.name!r}: 'reference' is {reference!r}, which is none of its inputs.{hint}")
-    if skew is not None and not 0 <= skew < math.inf:
-        raise ConfigError(f"Node {node.name!r}: 'max_skew_ms' is {skew!r}; legal is 0 and more")
+    for setting in ("max_skew_ms", "max_hold_ms"):
+        value = getattr(node, setting)
+        if value is not None and not 0 <= value < math.inf:
+            raise ConfigError(f"Node {node.name!r}: {setting!r} is {value!r}; legal is 0 and more")
     return Channel(
         names,
         capacity=capacity,
         when_full="drop_oldest" if mode == "live" else "wait",
         reference=reference,
         max_skew_ns=None if skew is None else round(skew * 1e6),
+        max_hold_ns=None if node.max_hold_ms is None else round(node.max_hold_ms * 1e6),
+        partial=node.partial,
     )
 
 
@@ -110,13 +168,24 @@ def check_arrows(nodes: Mapping[str, Node], inputs: Mapping[str, Mapping[str, st
             if key not in given:
                 raise ConfigError(f"Node {name!r} needs its input {key!r}: write inputs: {{{key}: NODE}}")
         for key, source in given.items():
-            if source not in nodes:
-                hint = did_you_mean(source, nodes)
-                raise ConfigError(f"Node {name!r}: input {key!r} is from {source!r}, which is no node.{hint}")
-            if not gives_frames(nodes[source]):
-                raise ConfigError(f"Node {name!r}: input {key!r} is from {source!r}, which gives no frames")
-    if circle := find_circle(inputs):
+            check_source(f"Node {name!r}: input {key!r}", source, nodes)
+    if circle := find_circle({name: nodes_of(given) for name, given in inputs.items()}):
         raise ConfigError(f"Nodes feed each other in a circle: {' -> '.join(circle)}")
+
+
+def check_source(where: str, source: str, nodes: Mapping[str, Node]) -> None:
+    """`camera`, or `camera.under` of a node with several outputs."""
+    name, _, output = source.partition(".")
+    if name not in nodes:
+        raise ConfigError(f"{where} is from {source!r}, which is no node.{did_you_mean(name, nodes)}")
+    outputs = nodes[name].outputs()
+    if not gives_frames(nodes[name]):
+        raise ConfigError(f"{where} is from {source!r}, which gives no frames")
+    if outputs and output not in outputs:
+        legal = " or ".join(f"{name}.{each}" for each in outputs)
+        raise ConfigError(f"{where} is from {source!r}; node {name!r} has several outputs: write {legal}")
+    if output and not outputs:
+        raise ConfigError(f"{where} is from {source!r}; node {name!r} has one output: write {name}")
 
 
 def gives_frames(node: Node) -> bool:

@@ -17,8 +17,9 @@ class EndOfStream(Exception):
 class Running(Protocol):
     """The pipeline that a node is part of, as the node may use it, from any thread."""
 
-    mode: str
-    """"live" or "recorded"."""
+    @property
+    def mode(self) -> str:
+        """ "live" or "recorded"."""
 
     def snapshot(self) -> dict[str, dict[str, Any]]:
         """What each node did so far: counts, drops by reason, times, ages, gauges."""

@@ -7,11 +7,12 @@ import math
 import threading
 import time
 from collections.abc import Callable, Mapping
+from typing import Any
 
-from pipeline.account import frames_lost, summarise
-from pipeline.errors import ConfigError, DeviceError, FramesLost, OutputError, SourceError
-from pipeline.frame import Frame
-from pipeline.graph import Step, common_mode, connect, in_order
+from pipeline.account import account, frames_lost, summarise
+from pipeline.control import Control
+from pipeline.errors import ConfigError, DeviceError, FramesLost, OutputError, SourceError, did_you_mean
+from pipeline.graph import Mode, Step, common_mode, connect, in_order
 from pipeline.node import EndOfStream, Node
 from pipeline.stats import Summary
 
@@ -29,7 +30,8 @@ class Pipeline:
 
     Args:
         nodes: by name.
-        inputs: for each node that has inputs, the node that feeds each of them.
+        inputs: for each node that has inputs, the node that feeds each of them (`camera`, or `camera.under` of a node
+            with several outputs).
         queue_sizes: frames to keep before a node, where not the default (8 recorded, 2 live).
 
     Raises:
@@ -44,7 +46,8 @@ class Pipeline:
     ) -> None:
         for name, node in nodes.items():
             node.name = name
-        self.mode = common_mode(nodes)
+            node.running = self
+        self.mode: Mode = common_mode(nodes)
         self.steps = connect(nodes, inputs, queue_sizes or {}, self.mode)
         self._lock = threading.Lock()
         self._go = threading.Event()
@@ -90,6 +93,27 @@ class Pipeline:
     def stopping(self) -> bool:
         """Whether `stop` was called, by a person or after a failure."""
         return self._stopping.is_set()
+
+    def snapshot(self) -> dict[str, dict[str, Any]]:
+        """What each node has done so far, and its gauges; may be called anywhere."""
+        return {name: {**account(step), "gauges": step.node.gauges()} for name, step in self.steps.items()}
+
+    def controls(self) -> dict[str, dict[str, Control]]:
+        """What may be changed, by node and name; may be called anywhere."""
+        return {name: controls for name, step in self.steps.items() if (controls := step.node.controls())}
+
+    def change(self, node: str, control: str, value: Any = None) -> None:
+        """Have a node take over a value before its next frame; may be called anywhere.
+
+        Raises:
+            ConfigError: no such node or control, or no legal value.
+        """
+        everything = self.controls()
+        if node not in everything:
+            raise ConfigError(f"{node!r} is no node that can be changed.{did_you_mean(node, everything)}")
+        if control not in everything[node]:
+            raise ConfigError(f"Node {node!r} has no control {control!r}.{did_you_mean(control, everything[node])}")
+        self.steps[node].changes.put((control, everything[node][control].checked(value)))
 
     def check(self) -> None:
         """Open everything, one after the other, and close it again.
@@ -174,48 +198,27 @@ class Pipeline:
 
     def _advance(self, step: Step) -> bool:
         """One turn of a node; False when there is nothing more to do."""
-        inputs = self._take(step)
+        inputs = step.take()
         if inputs is None:
             return False
         began = time.perf_counter()
         try:
-            frame = step.node.process(**inputs)
+            made = step.work(inputs)
         except Exception as error:
             if not self._survives(step, error):
                 raise
             return True
-        if step.channel is not None or frame is not None:
+        if step.channel is not None or made is not None:
             step.stats.busy_ms.append((time.perf_counter() - began) * 1e3)
         step.failed_in_a_row = 0
-        self._hand_on(step, frame)
+        if self.mode == "live":
+            step.note_age(inputs, made)
+        step.hand_on(made)
         return not self._unheard(step)
-
-    def _take(self, step: Step) -> dict[str, Frame] | None:
-        if step.channel is None:
-            return {}
-        step.waiting = True
-        inputs = step.channel.take()
-        step.waiting = False
-        step.stats.taken += inputs is not None
-        return inputs
-
-    def _hand_on(self, step: Step, frame: Frame | None) -> None:
-        if step.channel is None:
-            step.stats.taken += frame is not None  # a source may have nothing yet
-        elif frame is None and step.consumers:
-            step.stats.dropped["no_result"] += 1
-        if frame is None and (step.channel is None or step.consumers):
-            return
-        step.stats.emitted += 1
-        for channel, name in step.consumers:
-            assert frame is not None
-            step.waiting = True
-            channel.put(name, frame)
-            step.waiting = False
 
     def _unheard(self, step: Step) -> bool:
         """In live mode a node ends with those it works for. A recording is read to its end, so that we count it."""
-        return self.mode == "live" and bool(step.consumers) and all(channel.done for channel, _ in step.consumers)
+        return self.mode == "live" and bool(step.consumers) and all(channel.done for channel, *_ in step.consumers)
 
     def _survives(self, step: Step, error: Exception) -> bool:
         """Count frames that failed. Live mode goes on after one; a node that does not get better ends the run."""
@@ -260,9 +263,9 @@ class Pipeline:
     def _leave(self, step: Step) -> None:
         """Let nobody wait for a node that has ended; close it last, for that may take its time or fail."""
         self._be_ready(step)
-        if step.channel and not step.channel.done:
+        if step.channel:
             step.channel.close("ended")
-        for channel, name in step.consumers:
+        for channel, name, _ in step.consumers:
             channel.end(name)
         if not step.touched:
             return

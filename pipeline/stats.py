@@ -27,6 +27,8 @@ class NodeStats:
     """Sets of frames that came to nothing in this node, by reason."""
     busy_ms: deque[float] = field(default_factory=lambda: deque(maxlen=4096))
     """How long `process` took, the last 4096 times."""
+    age_ms: deque[float] = field(default_factory=lambda: deque(maxlen=4096))
+    """Live: how long after its capture a frame was dealt with, the last 4096 times."""
 
     def balance(self) -> int:
         """0, or we lost count."""
@@ -41,8 +43,8 @@ class Summary:
     seconds: float
     nodes: dict[str, dict[str, Any]]
     """By node: source, sink, taken, emitted, dropped (reason -> count, the inputs' before the node's own), p50_ms,
-    p95_ms, p99_ms, max_skew_ms where there are several inputs, and what the node reports of itself. A node that did not
-    stop in time is not there."""
+    p95_ms, p99_ms, live also age_p50_ms and so on, max_skew_ms where there are several inputs, and what the node
+    reports of itself. A node that did not stop in time is not there."""
     broken: list[str]
     """Where frames in is not frames out + drops: always empty, unless the engine has a fault."""
 
@@ -69,4 +71,6 @@ class Summary:
         if node["emitted"] and not node["source"] and self.seconds > 0:
             parts.append(f"{node['emitted'] / self.seconds:.1f} frames/s")
             parts.append(f"{node['p50_ms']:.1f} ms a frame (p99 {node['p99_ms']:.1f})")
+        if "age_p50_ms" in node:
+            parts.append(f"{node['age_p50_ms']:.0f} ms after capture (p99 {node['age_p99_ms']:.0f})")
         return ", ".join(parts)

@@ -25,6 +25,8 @@ class Match(Generic[T]):
     skew_ns: int
     fresh: tuple[str, ...]
     """Streams whose item is in a match for the first time: a partner may serve several items of the reference."""
+    held: tuple[str, ...] = ()
+    """Streams whose item is further away than near partners are, and is used for want of a nearer one (live)."""
 
 
 @dataclass(slots=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from itertools import islice, zip_longest
 from pathlib import Path
@@ -18,6 +18,7 @@ from nodes.fusion.network import SCALES, Network
 from nodes.fusion.planes import in_range, luma_of, luma_range
 from nodes.fusion.thermal import LinearGain
 from pipeline.errors import SourceError
+from pipeline.frame import Frame
 from pipeline.node import EndOfStream, Node
 
 Capture = Callable[[Path], Node]
@@ -90,7 +91,7 @@ def measure(
         names += [name, name + NOT_STEADY] if steadily else [name]
     paths = [first, second]
     if fused is not None:
-        names.append(str(fused))
+        names.append(row_name(fused, names))
         paths.append(fused)
     change = UnexplainedChange()
     for a, b, *pictures in together(capture, paths, limit):
@@ -108,6 +109,11 @@ def measure(
     return {"frames": change.frames, "methods": methods}
 
 
+def row_name(fused: Path, taken: Collection[str]) -> str:
+    """What the row of a file or folder is called: its path as it was given, the full one where a method has that name."""
+    return str(fused.absolute() if str(fused) in taken else fused)
+
+
 def table(result: Mapping[str, Any]) -> str:
     """Markdown, a row for each method."""
     lines = ["| method | unexplained change | smear |", "|---|---|---|"]
@@ -118,7 +124,7 @@ def table(result: Mapping[str, Any]) -> str:
 
 
 def together(capture: Capture, paths: Sequence[Path], limit: int | None) -> Iterator[list[np.ndarray]]:
-    """Luma of several videos, a frame of each at a time, in step from the first on."""
+    """Luma of two sources and of fused videos, a frame of each at a time, in step from the first on."""
     with ExitStack() as stack:
         clips = [stack.enter_context(closing(lumas(capture(path), path.name))) for path in paths]
         for number, found in enumerate(zip_longest(*(islice(clip, limit) for clip in clips))):
@@ -128,11 +134,18 @@ def together(capture: Capture, paths: Sequence[Path], limit: int | None) -> Iter
                 raise SourceError(
                     f"{short} ends after {number} frames and {long} goes on: videos to be judged must have one length"
                 )
+            planes[2:] = [without_padding(plane, planes[0].shape) for plane in planes[2:]]
             if len({plane.shape for plane in planes}) > 1:
                 found_sizes = zip(paths, planes, strict=True)
                 sizes = ", ".join(f"{path} is {plane.shape[1]}x{plane.shape[0]}" for path, plane in found_sizes)
                 raise SourceError(f"{sizes}: videos to be judged must have one size")
             yield planes
+
+
+def without_padding(fused: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """A fused plane without the column and row that `output.video` adds to sources of odd sizes; others as they are."""
+    padded = tuple(side + side % 2 for side in shape)
+    return fused[: shape[0], : shape[1]] if fused.shape == padded else fused
 
 
 def lumas(node: Node, name: str) -> Generator[np.ndarray, None, None]:
@@ -143,7 +156,7 @@ def lumas(node: Node, name: str) -> Generator[np.ndarray, None, None]:
         node.open({})
         while True:
             frame = node.process()
-            if frame is not None:
+            if isinstance(frame, Frame):  # else there is none yet
                 yield in_range(luma_of(frame, gain), SCALES[luma_range(frame)], SCALES["full"])
     except EndOfStream:
         return

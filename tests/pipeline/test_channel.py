@@ -11,6 +11,7 @@ import pytest
 
 from pipeline.channel import Channel
 from pipeline.frame import Frame
+from pipeline.sync import Match
 from tests.pipeline.fakes import PATIENCE, frame_at, times_ms
 
 
@@ -39,9 +40,9 @@ class Watched(Channel):
         self.waits = threading.Semaphore(0)
         wait = self._changed.wait
 
-        def announce() -> bool:
+        def announce(timeout: float | None = None) -> bool:
             self.waits.release()
-            return wait()
+            return wait(timeout)
 
         self._changed.wait = announce
 
@@ -57,8 +58,8 @@ def put_all(channel: Channel, name: str, times: list[float]) -> None:
 
 def take_all(channel: Channel) -> list[dict[str, Frame]]:
     taken = []
-    while (frames := channel.take()) is not None:
-        taken.append(frames)
+    while (match := channel.take()) is not None:
+        taken.append(match.items)
     return taken
 
 
@@ -91,7 +92,9 @@ def test_a_taker_waits_for_a_frame():
     channel.until_waiting()
     frame = frame_at(0)
     channel.put("frame", frame)
-    assert taker.end() == {"frame": frame}
+    match = taker.end()
+    assert isinstance(match, Match)
+    assert match.items == {"frame": frame}
 
 
 def test_a_taker_that_waits_learns_of_the_end():
@@ -110,16 +113,17 @@ def test_a_full_channel_drops_the_oldest_and_counts_it():
     assert_balanced(channel, "frame")
 
 
-def test_a_partner_that_was_used_and_is_then_dropped_is_not_counted_twice():
+def test_a_partner_that_serves_a_match_that_nobody_took_is_lost_only_if_it_serves_no_later_one():
     channel = Channel(["left", "right"], capacity=2, when_full="drop_oldest", max_skew_ns=10_000_000)
-    for name, time in (("left", 0), ("right", 0), ("right", 40)):
-        channel.put(name, frame_at(time))
-    assert channel.take() is not None
-    for time in (50, 60, 70):
-        channel.put("left", frame_at(time))
-    assert channel.drops() == {("left", "queue_full"): 1}
-    assert channel.delivered == {"left": 1, "right": 1}
-    assert channel.balance("left") == 2
+    channel.put("left", frame_at(0))
+    for time in (0, 5, 10, 40):
+        channel.put("right", frame_at(time))
+    channel.end("left")
+    channel.end("right")
+    assert len(take_all(channel)) == 2
+    assert channel.drops() == {("right", "queue_full"): 2}
+    assert channel.delivered == {"left": 1, "right": 2}
+    assert_balanced(channel, "left", "right")
 
 
 def test_the_same_frame_sent_twice_counts_as_two():

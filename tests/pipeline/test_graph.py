@@ -14,8 +14,8 @@ from tests.pipeline.fakes import Pair, Pass, Sink, Source, pairing
 
 def test_every_arrow_joins_a_node_to_those_it_feeds():
     pipeline = pairing(Source(), Source(), Pair(), Sink())
-    assert [key for _, key in pipeline.steps["left"].consumers] == ["left"]
-    assert pipeline.steps["pair"].consumers == [(pipeline.steps["sink"].channel, "frame")]
+    assert [key for _, key, _ in pipeline.steps["left"].consumers] == ["left"]
+    assert pipeline.steps["pair"].consumers == [(pipeline.steps["sink"].channel, "frame", "")]
     assert pipeline.steps["left"].channel is None
 
 

@@ -10,6 +10,7 @@ from pipeline import pipeline as engine
 from pipeline.channel import Channel
 from pipeline.errors import ConfigError, FramesLost, SourceError
 from pipeline.frame import Frame
+from pipeline.graph import Step
 from pipeline.pipeline import Pipeline
 from tests.pipeline.fakes import Endless, Pair, Pass, Running, Sink, Source, line, pairing, run, times_ms, wait_for
 
@@ -240,9 +241,8 @@ def test_losing_count_in_a_channel_is_found_out(monkeypatch, counter, line_of_it
 
 
 def test_losing_count_in_a_node_is_found_out(monkeypatch):
-    hand_on = Pipeline._hand_on
-    forgetful = lambda self, step, frame: step.node.name == "n1" or hand_on(self, step, frame)  # noqa: E731
-    monkeypatch.setattr(Pipeline, "_hand_on", forgetful)
+    hand_on = Step.hand_on
+    monkeypatch.setattr(Step, "hand_on", lambda step, made: step.node.name == "n1" or hand_on(step, made))
     with pytest.raises(FramesLost, match=r"^n1: 5 frames taken are neither handed on nor dropped .a fault of ours"):
         run(line(Source(range(5)), Pass(), Sink()))
 
