@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -13,8 +14,9 @@ from models import inference
 from models.catalog import MODELS
 from models.steady import State
 from nodes.fusion.chroma import fused_range, with_chroma
-from nodes.fusion.network import Device, Network, Precision
-from nodes.fusion.planes import luma_of, luma_range, resized
+from nodes.fusion.network import SCALES, Device, Network, Precision
+from nodes.fusion.planes import grey_like, in_range, luma_of, luma_range, resized
+from nodes.fusion.presence import Presence
 from nodes.fusion.thermal import LinearGain
 from nodes.tasks import BRACKET, INPUTS
 from pipeline.errors import ConfigError, SourceError, did_you_mean
@@ -43,6 +45,10 @@ class Fuse(Node):
         precision: "auto" takes bf16 where the device has instructions for it, else fp32.
         reference: the input whose every frame becomes a fused one; default the last.
         max_skew_ms: frames further apart in time are not fused; default half the reference's frame interval.
+        max_hold_ms: live: when a source sends nothing, its last frame is used up to this age, then it counts as lost
+            and the others are shown without it; default 200 ms, or three of its frame intervals if that is longer.
+        max_shutter_ms: live: a source that sends the very same picture again and again, as a thermal camera does while
+            it shutters, is used for so long, and then counts as lost.
         steady: hold back changes from frame to frame that the sources do not explain; default: in videos. Images of
             a folder may be stills, each for itself.
     """
@@ -57,6 +63,8 @@ class Fuse(Node):
         precision: Precision = "auto",
         reference: str | None = None,
         max_skew_ms: Annotated[float, Field(ge=0)] | None = None,
+        max_hold_ms: Annotated[float, Field(ge=0)] | None = None,
+        max_shutter_ms: Annotated[float, Field(ge=0)] | None = 5000.0,
         steady: bool | None = None,
     ) -> None:
         self.task, self.model, self.weights = task, model, weights
@@ -69,12 +77,17 @@ class Fuse(Node):
         if reference not in (None, *self.sources):
             raise ConfigError(f"setting 'reference' is {reference!r}.{did_you_mean(str(reference), self.sources)}")
         self.reference, self.max_skew_ms = reference or self.sources[-1], max_skew_ms
+        self.max_hold_ms, self.partial = max_hold_ms, True
+        self._presence = Presence(self.sources, max_shutter_ms)
+        self._states: Counter[str] = Counter()
+        self._last: Frame | None = None
         if device != "cuda":
             inference.keep_memory()  # now: threads that have begun already would keep to heaps of their own
         self._gains = {name: LinearGain() for name in self.sources}
         self._network: Network | None = None
         self._state: State | None = None
         self._told: set[str] = set()
+        self._told_state = ""
         self._sequence = 0
 
     def inputs(self) -> tuple[str, ...]:
@@ -88,38 +101,83 @@ class Fuse(Node):
         self._network.warm_up(self.size or (640, 480), len(self.sources))
 
     def process(self, **frames: Frame) -> Frame:
-        ordered = [frames[name] for name in self.sources]
-        self._check_names(ordered)
-        last, reference = ordered[-1], frames[self.reference or self.sources[-1]]
-        self._check_colour(ordered)
-        lumas, ranges = self._lumas(frames)
-        height, width = lumas[-1].shape
-        out_range = fused_range(last)
-        luma = self._fused(lumas, ranges, out_range, still=last.name is not None)
-        data, pixel_format = with_chroma(self.task, ordered, lumas, luma)
-        skews = [abs(frame.timestamp_ns - reference.timestamp_ns) for frame in ordered]
-        times = {name: frame.timestamp_ns for name, frame in frames.items()}
+        used, state = frames, "fused"
+        if self._live:
+            used, state = self._presence.judge(frames, self.held)
+        self._tell(state)
+        if len(used) == 1:
+            ((name, only),) = used.items()
+            data, looks = self._passed_through(name, only)
+        else:
+            data, looks = self._fuse([used[name] for name in self.sources if name in used], list(used))
+        reference = frames.get(self.reference or "", next(reversed(used.values())))
+        skews = [abs(frame.timestamp_ns - reference.timestamp_ns) for frame in used.values()]
         self._sequence += 1
         return Frame(
             data=data,
-            pixel_format=pixel_format,
-            size=(width, height),
+            **looks,
             timestamp_ns=reference.timestamp_ns,
             timestamp_source=reference.timestamp_source,
             sequence=self._sequence - 1,
             stream=self.name,
-            color_range="full" if pixel_format == "bgr24" else out_range,
-            color_matrix=next((f for f in ordered[::-1] if f.pixel_format in COLOURED), last).color_matrix,
             frame_rate=reference.frame_rate,
-            name=last.name,
-            fusion=Fusion("fused", max(skews), times),
+            name=reference.name,
+            fusion=Fusion(state, max(skews), {name: frame.timestamp_ns for name, frame in frames.items()}),
         )
+
+    @property
+    def _live(self) -> bool:
+        return self.running is not None and self.running.mode == "live"
+
+    def _fuse(self, ordered: list[Frame], names: list[str]) -> tuple[np.ndarray, dict[str, Any]]:
+        """Data of the fused frame, and its format, size, range and matrix."""
+        self._check_names(ordered)
+        self._check_colour(ordered)
+        last = self._last = ordered[-1]
+        lumas = self._lumas(dict(zip(names, ordered, strict=True)))
+        out_range = fused_range(last)
+        luma = self._fused(lumas, [luma_range(frame) for frame in ordered], out_range, still=last.name is not None)
+        data, pixel_format = with_chroma(self.task, ordered, lumas, luma)
+        return data, {
+            "pixel_format": pixel_format,
+            "size": luma.shape[::-1],
+            "color_range": "full" if pixel_format == "bgr24" else out_range,
+            "color_matrix": next((f for f in ordered[::-1] if f.pixel_format in COLOURED), last).color_matrix,
+        }
+
+    def _passed_through(self, name: str, frame: Frame) -> tuple[np.ndarray, dict[str, Any]]:
+        """The only source that is there: in the form of the fused frames, so that who comes after sees one stream."""
+        self._state = None  # of a picture that is not shown any more
+        like = frame if self._last is None or name == self.sources[-1] else self._last
+        if like is frame and frame.pixel_format in COLOURED:
+            data = frame.data
+        else:
+            luma = resized(self._luma(name, frame), like.size[::-1])
+            data = grey_like(like, in_range(luma, SCALES[luma_range(frame)], SCALES[fused_range(like)]))
+        return data, {
+            "pixel_format": like.pixel_format if like.pixel_format in COLOURED else "gray8",
+            "size": like.size,
+            "color_range": fused_range(like),
+            "color_matrix": like.color_matrix,
+        }
+
+    def _tell(self, state: str) -> None:
+        """Count the states, and say it when a source is lost or back; not each time that one is held."""
+        self._states[state] += 1
+        if state != "held" and state != self._told_state:
+            if self._told_state or state != "fused":
+                log.warning("%s: %s from now on", self.name, state.replace("_", " "))
+            self._told_state = state
 
     def close(self) -> None:
         self._network = self._state = None
 
     def report(self) -> dict[str, Any]:
-        return {"model": self.model, "task": self.task}
+        states = {"states": dict(self._states)} if self._live else {}
+        return {"model": self.model, "task": self.task, **states}
+
+    def gauges(self) -> dict[str, float]:
+        return {f"{state}_frames": count for state, count in self._states.items()}
 
     def _check_names(self, frames: list[Frame]) -> None:
         """Frames of folders belong together by name; a missing file must not shift all that follow."""
@@ -141,12 +199,11 @@ class Fuse(Node):
                 "%s: mri has colour and other has none: are they exchanged? Colour is taken of other", self.name
             )
 
-    def _lumas(self, frames: dict[str, Frame]) -> tuple[list[np.ndarray], list[ColorRange]]:
-        """(H, W) uint8 of each source, all of the size of the last, and their ranges."""
-        planes = {name: self._luma(name, frames[name]) for name in self.sources}
-        shape = planes[self.sources[-1]].shape
-        lumas = [self._resized(name, plane, shape) for name, plane in planes.items()]
-        return lumas, [luma_range(frames[name]) for name in self.sources]
+    def _lumas(self, frames: dict[str, Frame]) -> list[np.ndarray]:
+        """(H, W) uint8 of each source, all of the size of the last."""
+        planes = {name: self._luma(name, frame) for name, frame in frames.items()}
+        shape = list(planes.values())[-1].shape
+        return [self._resized(name, plane, shape) for name, plane in planes.items()]
 
     def _fused(
         self, lumas: list[np.ndarray], ranges: list[ColorRange], out_range: ColorRange, *, still: bool

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 
 from nodes.fusion.thermal import LinearGain
-from pipeline.frame import ColorRange, Frame
+from pipeline.frame import ColorRange, Frame, half
 
 
 def luma_of(frame: Frame, gain: LinearGain) -> np.ndarray:
@@ -38,3 +38,18 @@ def resized(plane: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
         return plane
     shrinks = shape[0] < plane.shape[0] or shape[1] < plane.shape[1]
     return cv2.resize(plane, shape[::-1], interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+
+
+def grey_like(frame: Frame, luma: np.ndarray) -> np.ndarray:
+    """A frame's data without colour, of the format of another frame (gray8 for gray16).
+
+    Args:
+        frame: gives the format; its range is that of the luma.
+        luma: (H, W) uint8, of the frame's size.
+    """
+    if frame.pixel_format == "bgr24":
+        return cv2.merge((luma, luma, luma))
+    if frame.pixel_format == "yuv420p":
+        chroma = 2 * half(luma.shape[0]) * half(luma.shape[1])
+        return np.concatenate([luma.reshape(-1), np.full(chroma, 128, np.uint8)])
+    return luma
