@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import threading
 import time
@@ -15,6 +16,8 @@ from pipeline.errors import ConfigError, did_you_mean
 from pipeline.frame import Frame
 from pipeline.node import Node
 from pipeline.stats import NodeStats
+
+log = logging.getLogger("streamfuse")
 
 Mode = Literal["recorded", "live"]
 Made = Frame | Mapping[str, Frame] | None  # what `process` returns
@@ -67,7 +70,11 @@ class Step:
     def work(self, inputs: Mapping[str, Frame]) -> Made:
         """Let the node take over what was changed, then work."""
         while not self.changes.empty():
-            self.node.change(*self.changes.get())
+            control, value = self.changes.get()
+            try:
+                self.node.change(control, value)
+            except Exception as error:  # a frame shall not be lost for it
+                log.warning("%s: %s: %s", self.node.name, control, error)
         return self.node.process(**inputs)
 
     def note_age(self, inputs: Mapping[str, Frame], made: Made) -> None:

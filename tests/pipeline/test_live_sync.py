@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import random
 from collections import Counter
@@ -173,7 +174,7 @@ def test_a_silent_stream_is_held_then_lost_within_200_ms_and_back_at_once(lost: 
     assert all(seen == {"infrared", "visible"} for time, seen in states.items() if time < 1000 or time > 2540)
     assert all(seen == {alone} for time, seen in states.items() if 1000 + HOLD_MS + 34 < time < 2490)
     moments = [now for now, _ in done.matches]
-    gaps = [later - now for now, later in zip(moments, moments[1:], strict=False)]
+    gaps = [later - now for now, later in itertools.pairwise(moments)]
     # While the reference is not yet lost nobody drives: that is the longest that the picture stands still.
     assert max(gaps) <= (HOLD_MS + 34 if lost == "visible" else 55) * MS
     assert len(done.matches) >= 0.94 * 4 * 30
@@ -297,7 +298,7 @@ def test_whatever_happens_nothing_is_lost_uncounted_and_time_never_goes_back(see
     moments = [now for now, _ in done.matches]
     assert moments == sorted(moments)
     assert all(match.skew_ns >= 0 for _, match in done.matches)
-    assert all(later - before > -600 * MS for before, later in zip(newest, newest[1:], strict=False))
+    assert all(later - before > -600 * MS for before, later in itertools.pairwise(newest))
 
 
 def test_the_reference_must_be_one_of_the_streams():
