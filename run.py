@@ -57,11 +57,21 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         arguments.insert(words[0], "run")
     parser = make_parser()
     options, rest = parser.parse_known_args(arguments)
-    if rest and (any(argument.startswith("-") for argument in rest) or not hasattr(options, "overrides")):
-        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    if rest and not any(argument.startswith("-") for argument in rest):
+        take_late(options, rest)
     if rest:
-        options.overrides += rest  # argparse takes those behind an option for something else
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
     return options
+
+
+def take_late(options: argparse.Namespace, rest: list[str]) -> None:
+    """Take words behind an option out of `rest`: those that may be left out argparse gives up at the first option."""
+    if hasattr(options, "overrides"):
+        options.overrides += rest
+        rest.clear()
+    for name in ("second", "third"):
+        if rest and getattr(options, name, "") is None:
+            setattr(options, name, Path(rest.pop(0)))
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -128,9 +138,7 @@ def add_fuse(commands: Any) -> None:
     fuse.add_argument(
         "second", type=Path, metavar="B", help="the second: visible (gives size and colour), over, far or other"
     )
-    fuse.add_argument(
-        "third", type=Path, metavar="C", nargs="?", help="of three exposures the brightest, right behind A and B"
-    )
+    fuse.add_argument("third", type=Path, metavar="C", nargs="?", help="of three exposures the brightest")
     fuse.add_argument("-o", "--output", type=Path, required=True, metavar="OUT", help="image, folder or video to write")
     add_network_options(fuse)
     fuse.add_argument("--fps", type=float, default=25.0, help="images a second of folders, for video output")

@@ -48,7 +48,9 @@ def steady(fused: Tensor, sources: Sequence[Tensor], state: State | None) -> tup
     change = coarse - state.fused
     allowed = explained + LEAK * change.abs()
     excess = (change - change.clamp(-allowed, allowed)).clamp(-MOST, MOST)
-    held = F.interpolate(excess, size=fused.shape[-2:], mode="bilinear")
+    # To each pixel what its own cell holds back: smoothed, some of it would leak into cells that hold back nothing.
+    height, width = fused.shape[-2:]
+    held = F.interpolate(excess, scale_factor=CELL, mode="nearest")[..., :height, :width]
     return (fused - held).clamp(-1, 1), State(now, coarse - excess)
 
 

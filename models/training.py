@@ -36,6 +36,7 @@ class Trainer:
         self.model = network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.optimiser = torch.optim.Adam(self.model.parameters(), config.learning_rate)
         self.teacher = catalog.load(config.teacher).to(self.device) if config.teacher else None
+        self.digest = config.digest()  # now, of the files just loaded: they may change while we train
         self.batches, self.scenes = make_batches(config)
 
     @property
@@ -50,9 +51,10 @@ class Trainer:
             state = torch.load(self.checkpoint, map_location=self.device, weights_only=True)
         except Exception as error:  # what torch raises for a damaged file is of many kinds
             raise catalog.ModelError(f"{self.checkpoint}: cannot be read; give --restart to begin anew") from error
-        if state["config"] != self.config.digest():
+        if state["config"] != self.digest:
             raise catalog.ModelError(
-                f"{self.checkpoint}: of another config; give --restart to begin anew, or another 'run' folder"
+                f"{self.checkpoint}: of another config, or of other weights in 'start' or 'teacher'; give --restart to "
+                "begin anew, or another 'run' folder"
             )
         self.model.load_state_dict(state["model"])
         self.optimiser.load_state_dict(state["optimiser"])
@@ -60,7 +62,7 @@ class Trainer:
 
     def save_checkpoint(self) -> None:
         state = {
-            "config": self.config.digest(),
+            "config": self.digest,
             "model": self.model.state_dict(),
             "optimiser": self.optimiser.state_dict(),
             "step": self.step,
@@ -129,7 +131,7 @@ class Trainer:
     def finish(self) -> None:
         """Write the weights, with where they come from."""
         c = self.config
-        about = {"seed": str(c.seed), "steps": str(c.steps), "config": c.digest(), "commit": self.commit}
+        about = {"seed": str(c.seed), "steps": str(c.steps), "config": self.digest, "commit": self.commit}
         catalog.save(c.weights, self.model, c.model, c.task, c.options, **about)
 
 
@@ -186,6 +188,10 @@ class Log:
         self.began, self.began_step = time.monotonic(), started_at
         if started_at == 0:
             path.unlink(missing_ok=True)
+        elif path.exists():  # steps behind the checkpoint come once more
+            lines = path.read_bytes().splitlines(keepends=True)
+            done = [line for line in lines[1:] if int(line.split(b",")[0]) <= started_at]
+            path.write_bytes(b"".join(lines[:1] + done))
 
     def add(self, step: int, values: dict[str, float]) -> str | None:
         """Note one step; every so many steps the line to show."""

@@ -72,11 +72,17 @@ class TrainingConfig(BaseModel):
             raise ValueError("'choice' is for task focus, where the right one is known, and options: {choice: true}")
 
     def digest(self) -> str:
-        """Changes when a setting that shapes the weights does; the files that settings name are not looked into."""
+        """Changes when a setting that shapes the weights does, or the weights it begins with or learns from.
+
+        Of the weights counts what is in the files, not where they lie. The training pictures are not looked into.
+        """
         # What is left at its default counts for nothing, so that a setting added later changes no digest.
         shaping = self.model_dump(
             mode="json", exclude={"weights", "run", "log_every", "checkpoint_every"}, exclude_defaults=True
         )
+        for name in ("start", "teacher"):
+            if path := getattr(self, name):
+                shaping[name] = hashlib.sha256(path.read_bytes()).hexdigest()
         return hashlib.sha256(yaml.safe_dump(shaping, sort_keys=True).encode()).hexdigest()[:16]
 
 

@@ -140,6 +140,8 @@ def test_three_exposures_become_one(
     assert outcome.code == 0
     assert set(json.loads(outcome.out)["nodes"]) == {"under", "middle", "over", "fuse", "output"}
     three = media.read_image(tmp_path / "fused.png")
+    assert command("fuse", *images[:2], "-o", tmp_path / "late.png", images[2], *weights).code == 0
+    assert np.array_equal(media.read_image(tmp_path / "late.png"), three), "the third may stand behind -o"
     assert three.shape == (48, 64, 3)
     assert command("fuse", images[0], images[2], "-o", tmp_path / "fused.png", *weights).code == 0
     assert not np.array_equal(media.read_image(tmp_path / "fused.png"), three), "the middle one counts"

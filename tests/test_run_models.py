@@ -125,6 +125,18 @@ def test_eval_judges_ready_images_and_draws_a_sheet(command: Command, tmp_path: 
     assert media.read_image(sheet).shape[1] == 7 * 320  # two sources, four controls, one to be judged
 
 
+def test_eval_names_a_folder_in_full_that_is_called_as_a_control_is(
+    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    infrared, visible = media.write_folders(tmp_path, ["1"])
+    fused = visible.rename(tmp_path / "average")
+    monkeypatch.chdir(tmp_path)
+    outcome = command("eval", infrared, fused, "--fused", "average", "--json", "-")
+    means = json.loads(outcome.out)["means"]
+    assert list(means) == ["average", "maximum", "Laplacian pyramid", "GFF", str(fused)]
+    assert means["average"] != means[str(fused)]
+
+
 def test_eval_writes_only_json_to_standard_output(command: Command, tmp_path: Path) -> None:
     infrared, visible = media.write_folders(tmp_path, ["1"])
     outcome = command("eval", infrared, visible, "--fused", visible, "--json", "-")
@@ -134,6 +146,12 @@ def test_eval_writes_only_json_to_standard_output(command: Command, tmp_path: Pa
 def test_eval_takes_a_data_set_with_both_sources_in_it(command: Command, tmp_path: Path) -> None:
     _, visible = media.write_folders(tmp_path / "set", ["1", "2"])
     outcome = command("eval", tmp_path / "set", "--fused", visible, "--json", "-")
+    assert json.loads(outcome.out)["names"] == ["1", "2"]
+
+
+def test_eval_takes_the_second_folder_behind_an_option_too(command: Command, tmp_path: Path) -> None:
+    infrared, visible = media.write_folders(tmp_path, ["1", "2"])
+    outcome = command("eval", infrared, "--fused", visible, "--json", "-", visible)
     assert json.loads(outcome.out)["names"] == ["1", "2"]
 
 
@@ -174,6 +192,17 @@ def test_eval_of_videos_judges_a_fused_one_and_writes_json(command: Command, tmp
     assert result["frames"] == 4
     assert list(result["methods"]) == ["average", "maximum", str(visible)]
     assert result["methods"][str(visible)]["unexplained_change"] == 0  # it changes as one of its sources does
+
+
+def test_eval_judges_what_fuse_wrote_of_odd_sizes(command: Command, weights: Path, tmp_path: Path) -> None:
+    infrared = media.write_video(tmp_path / "infrared.mkv", [media.heat(n, (63, 47)) for n in range(3)])
+    visible = media.write_video(tmp_path / "visible.mkv", [media.scene(n, (63, 47)) for n in range(3)])
+    fused = tmp_path / "fused.mp4"
+    assert command("fuse", infrared, visible, "-o", fused, "--weights", weights).code == 0
+    assert {(frame.width, frame.height) for frame in media.decoded(fused)} == {(64, 48)}
+    outcome = command("eval", infrared, visible, "--fused", fused, "--json", "-")
+    assert outcome.code == 0
+    assert list(json.loads(outcome.out)["methods"]) == ["average", "maximum", str(fused)]
 
 
 def test_eval_of_videos_can_leave_holding_back_out(command: Command, weights: Path, tmp_path: Path) -> None:

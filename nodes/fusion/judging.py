@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from models import evaluation
-from models.controls import Fusing
+from models.controls import Fusing, controls_for
 from nodes.fusion import stability
 from nodes.fusion.network import Device, Network, Precision
 from pipeline.errors import ConfigError, SourceError
@@ -55,7 +55,8 @@ def images(wanted: Wanted) -> tuple[dict[str, Any], str]:
         pairs = evaluation.find_pairs(wanted.first, wanted.second, wanted.task)
         fusions: dict[str, Fusing] = {name: network.fuse_full_range for name, network in wanted.networks().items()}
         if wanted.fused:
-            fusions[str(wanted.fused)] = evaluation.from_folder(wanted.fused)
+            name = stability.row_name(wanted.fused, controls_for(wanted.task))
+            fusions[name] = evaluation.from_folder(wanted.fused)
         result = evaluation.judge(pairs, wanted.task, fusions, wanted.sheet)
     except ValueError as error:
         raise SourceError(str(error)) from error

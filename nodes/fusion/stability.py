@@ -110,7 +110,7 @@ def measure(
 
 
 def row_name(fused: Path, taken: Collection[str]) -> str:
-    """What the row of a file or folder is called: its path as it was given, the full one where a method has that name."""
+    """What the row of a file or folder is called: its path as given, in full where a method has that name."""
     return str(fused.absolute() if str(fused) in taken else fused)
 
 

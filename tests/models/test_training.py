@@ -98,7 +98,7 @@ def test_a_finished_run_is_not_trained_again_unless_it_is_told_to_restart(make: 
 
 def test_a_checkpoint_of_another_config_is_refused(make: Make) -> None:
     train(make(), device="cpu", say=quiet)
-    with pytest.raises(catalog.ModelError, match=r"of another config; give --restart"):
+    with pytest.raises(catalog.ModelError, match=r"of another config.*; give --restart"):
         train(make(batch=3), device="cpu", say=quiet)
 
 
@@ -118,6 +118,20 @@ def test_the_log_has_the_mean_of_each_term_over_each_stretch(make: Make) -> None
     assert [row["step"] for row in rows] == ["2", "4", "6"]
     for row in rows:
         assert float(row["loss"]) == pytest.approx(float(row["intensity"]) + float(row["structure"]), abs=2e-5)
+
+
+def test_the_log_of_a_run_that_goes_on_has_each_step_once(make: Make) -> None:
+    config = make()  # whose checkpoints are of steps 3 and 6
+    train(config, device="cpu", say=quiet)
+    log = config.run / "loss.csv"
+    whole = log.read_bytes()
+    trainer = Trainer(config, "cpu")
+    for _ in range(3):
+        trainer.advance()
+    trainer.save_checkpoint()  # as if it had been stopped at step 5
+    train(config, device="cpu", say=quiet)
+    assert [line.split(b",")[0] for line in log.read_bytes().splitlines()] == [b"step", b"2", b"4", b"6"]
+    assert log.read_bytes().splitlines()[:2] == whole.splitlines()[:2]
 
 
 def test_progress_says_the_loss_and_the_time_left(make: Make) -> None:
@@ -292,6 +306,35 @@ def test_training_may_start_from_weights(make: Make) -> None:
     again = train(make("two", start=first, seed=9), device="cpu", say=quiet)
     assert not same(first, again)
     assert make("two", start=first).digest() != make("two").digest()
+
+
+@pytest.mark.parametrize("setting", ["start", "teacher"])
+def test_the_digest_is_of_what_is_in_the_weights_and_not_of_where_they_lie(
+    make: Make, tmp_path: Path, setting: str
+) -> None:
+    taught: dict[str, Any] = {"loss_to_teacher": {"intensity": 1.0}} if setting == "teacher" else {}
+    first, second = (train(make(str(seed), steps=1, seed=seed), device="cpu", say=quiet) for seed in (1, 2))
+    elsewhere = tmp_path / "elsewhere.safetensors"
+    elsewhere.write_bytes(first.read_bytes())
+    config = make(**{setting: first}, **taught)
+    train(config, device="cpu", say=quiet)
+    digest = config.digest()
+    assert make(**{setting: elsewhere}, **taught).digest() == digest
+    first.write_bytes(second.read_bytes())
+    assert config.digest() != digest
+    with pytest.raises(catalog.ModelError, match="or of other weights in 'start' or 'teacher'; give --restart"):
+        train(config, device="cpu", say=quiet)
+
+
+def test_weights_replaced_while_a_run_learns_from_them_do_not_change_its_digest(make: Make) -> None:
+    first, second = (train(make(str(seed), steps=1, seed=seed), device="cpu", say=quiet) for seed in (1, 2))
+    config = make(start=first)
+    digest, trainer = config.digest(), Trainer(config, "cpu")
+    first.write_bytes(second.read_bytes())
+    config.run.mkdir()
+    trainer.finish()
+    with safe_open(config.weights, framework="pt") as file:
+        assert file.metadata()["config"] == digest
 
 
 def test_weights_to_start_from_that_do_not_fit_are_told(make: Make, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""A pipeline that runs live: what may be changed, what can be seen of it, several outputs, and doing with fewer inputs."""
+"""A pipeline that runs live: what may be changed and seen of it, several outputs, and doing with fewer inputs."""
 
 from __future__ import annotations
 

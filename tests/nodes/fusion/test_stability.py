@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -62,6 +63,18 @@ def test_flicker_in_a_fused_video_is_told_beside_the_controls(clip: Callable[...
     assert f"| {fused} | 4.000 | - |" in stability.table(result)
 
 
+def test_a_fused_video_named_as_a_control_is_has_a_row_of_its_own(
+    clip: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    still = clip("still", 100, 100)
+    fused = clip("fused", 100, 104).rename(tmp_path / "average")
+    monkeypatch.chdir(tmp_path)
+    methods = stability.measure(VideoCapture, still, still, fused=Path("average"), networks={})["methods"]
+    assert list(methods) == ["average", "maximum", str(fused)]
+    assert methods["average"]["unexplained_change"] == 0
+    assert methods[str(fused)]["unexplained_change"] == pytest.approx(4)
+
+
 def test_the_first_16_frames_are_told_for_themselves(clip: Callable[..., Path]) -> None:
     still = clip("still", *[100] * 18)
     fused = clip("fused", *[100] * 16, 134, 134)
@@ -112,6 +125,31 @@ def test_videos_of_unequal_size_are_named_with_it(clip: Callable[..., Path], tmp
     small = media.write_video(tmp_path / "small.mkv", [media.heat(n, (16, 12)) for n in range(2)])
     with pytest.raises(SourceError, match=r"large.mkv is 32x24, \S*small.mkv is 16x12: videos to be judged must have"):
         stability.measure(VideoCapture, clip("large", 1, 2), small, networks={})
+
+
+@pytest.mark.parametrize("size", [(31, 24), (32, 23), (31, 23)])
+def test_the_padding_of_odd_sizes_is_cut_off_a_fused_video(tmp_path: Path, size: tuple[int, int]) -> None:
+    columns, rows = size
+    still, padded = (np.full(shape, 100, np.uint8) for shape in ((rows, columns), (24, 32)))
+    flickering = np.full_like(padded, 200)
+    flickering[:rows, :columns] = 100  # all that changes is the padding
+    how: dict[str, Any] = {"pixel_format": "gray", "full_range": True}
+    source = media.write_video(tmp_path / "source.mkv", [still] * 2, **how)
+    fused = media.write_video(tmp_path / "fused.mkv", [padded, flickering], **how)
+    methods = stability.measure(VideoCapture, source, source, fused=fused, networks={})["methods"]
+    assert methods[str(fused)]["unexplained_change"] == 0
+
+
+@pytest.mark.parametrize("size", [(34, 24), (32, 25), (33, 25), (31, 24), (30, 24)])
+def test_what_is_no_such_padding_is_refused(tmp_path: Path, size: tuple[int, int]) -> None:
+    even = media.write_video(tmp_path / "even.mkv", [media.heat(n, (32, 24)) for n in range(3)])
+    odd = media.write_video(tmp_path / "odd.mkv", [media.heat(n, (31, 23)) for n in range(3)])
+    fused = media.write_video(tmp_path / "fused.mkv", [media.heat(n, size) for n in range(3)])
+    for source in (even, odd):
+        with pytest.raises(SourceError, match="videos to be judged must have one size"):
+            stability.measure(VideoCapture, source, source, fused=fused, networks={})
+    with pytest.raises(SourceError, match="videos to be judged must have one size"):
+        stability.measure(VideoCapture, odd, even, networks={})  # of the sources none is padded
 
 
 def test_a_single_frame_has_no_change_to_measure(clip: Callable[..., Path]) -> None:
