@@ -14,11 +14,15 @@ from models import inference
 from models.catalog import MODELS
 from models.steady import State
 from nodes.fusion.chroma import fused_range, with_chroma
+from nodes.fusion.look import Look
 from nodes.fusion.network import SCALES, Device, Network, Precision
+from nodes.fusion.palettes import Palette
 from nodes.fusion.planes import grey_like, in_range, luma_of, luma_range, resized
 from nodes.fusion.presence import Presence
-from nodes.fusion.thermal import LinearGain
+from nodes.fusion.thermal import Agc, AgcMode
 from nodes.tasks import BRACKET, INPUTS
+from pipeline import control
+from pipeline.control import Control
 from pipeline.errors import ConfigError, SourceError, did_you_mean
 from pipeline.frame import ColorRange, Frame, Fusion
 from pipeline.node import Node
@@ -31,7 +35,7 @@ COLOURED = ("yuv420p", "bgr24")
 class Fuse(Node):
     """Fuse the luma of streams with a network, and their chroma as the task wants it.
 
-    Every input may be gray8, gray16 (brought to 8 bits by a slow automatic gain), yuv420p or bgr24, of any size: all
+    Every input may be gray8, gray16 (brought to 8 bits by an automatic gain), yuv420p or bgr24, of any size: all
     are brought to the size of the last (infrared to that of the visible frame).
 
     Args:
@@ -51,6 +55,15 @@ class Fuse(Node):
             it shutters, is used for so long, and then counts as lost.
         steady: hold back changes from frame to frame that the sources do not explain; default: in videos. Images of
             a folder may be stills, each for itself.
+        agc: how the first source (infrared) is brought to 0..255: "linear" between percentiles, "plateau" by an
+            equalised histogram, "fixed" over `agc_range`, all stable in time (see `nodes.fusion.thermal`); "off" takes
+            8 bits as they are (16 bits linearly); "auto" is linear for 16 bits and off for 8.
+        agc_range: [low, high] in counts, for agc "fixed".
+        agc_damping_s: time constant in seconds with which the gain follows the scene.
+        blend: in percent: 0 is the fused picture, 100 the first source alone, -100 the last.
+        palette: colours of infrared, where it is shown alone or laid over.
+        overlay: paint what is hot in the colours of the palette over the fused picture.
+        shift_px: [right, down] in pixels of the fused picture by which the first source is moved.
     """
 
     def __init__(
@@ -66,6 +79,13 @@ class Fuse(Node):
         max_hold_ms: Annotated[float, Field(ge=0)] | None = None,
         max_shutter_ms: Annotated[float, Field(ge=0)] | None = 5000.0,
         steady: bool | None = None,
+        agc: Literal["auto", "off"] | AgcMode = "auto",
+        agc_range: tuple[float, float] | None = None,
+        agc_damping_s: Annotated[float, Field(ge=0)] = 1.0,
+        blend: Annotated[float, Field(ge=-100, le=100)] = 0.0,
+        palette: Palette = "white-hot",
+        overlay: bool = False,
+        shift_px: tuple[float, float] = (0.0, 0.0),
     ) -> None:
         self.task, self.model, self.weights = task, model, weights
         self.device, self.precision, self.steady = device, precision, steady
@@ -83,7 +103,11 @@ class Fuse(Node):
         self._last: Frame | None = None
         if device != "cuda":
             inference.keep_memory()  # now: threads that have begun already would keep to heaps of their own
-        self._gains = {name: LinearGain() for name in self.sources}
+        self.agc = agc
+        first: AgcMode = "linear" if agc == "auto" or agc == "off" else agc
+        self._gains = {name: Agc("linear", None, agc_damping_s) for name in self.sources[1:]}
+        self._gains[self.sources[0]] = Agc(first, agc_range, agc_damping_s)
+        self._look = Look((self.sources[0], self.sources[-1]), blend, palette, overlay, shift_px)
         self._network: Network | None = None
         self._state: State | None = None
         self._told: set[str] = set()
@@ -109,7 +133,7 @@ class Fuse(Node):
             ((name, only),) = used.items()
             data, looks = self._passed_through(name, only)
         else:
-            data, looks = self._fuse([used[name] for name in self.sources if name in used], list(used))
+            data, looks = self._fuse({name: used[name] for name in self.sources if name in used})
         reference = frames.get(self.reference or "", next(reversed(used.values())))
         skews = [abs(frame.timestamp_ns - reference.timestamp_ns) for frame in used.values()]
         self._sequence += 1
@@ -129,37 +153,45 @@ class Fuse(Node):
     def _live(self) -> bool:
         return self.running is not None and self.running.mode == "live"
 
-    def _fuse(self, ordered: list[Frame], names: list[str]) -> tuple[np.ndarray, dict[str, Any]]:
-        """Data of the fused frame, and its format, size, range and matrix."""
-        self._check_names(ordered)
+    def _fuse(self, frames: dict[str, Frame]) -> tuple[np.ndarray, dict[str, Any]]:
+        """Data of the frame fused of two or more, in the order of the task, and its format, size, range and matrix."""
+        ordered = list(frames.values())
+        self._check_names(frames)
         self._check_colour(ordered)
         last = self._last = ordered[-1]
-        lumas = self._lumas(dict(zip(names, ordered, strict=True)))
+        lumas = self._lumas(frames)
         out_range = fused_range(last)
-        luma = self._fused(lumas, [luma_range(frame) for frame in ordered], out_range, still=last.name is not None)
+        ranges = [self._range(name, frame) for name, frame in frames.items()]
+        luma = self._fused(lumas, ranges, out_range, still=last.name is not None)
+        luma = self._look.blended(luma, lumas, ranges, out_range)
         data, pixel_format = with_chroma(self.task, ordered, lumas, luma)
-        return data, {
+        looks = {
             "pixel_format": pixel_format,
             "size": luma.shape[::-1],
             "color_range": "full" if pixel_format == "bgr24" else out_range,
             "color_matrix": next((f for f in ordered[::-1] if f.pixel_format in COLOURED), last).color_matrix,
         }
+        return (
+            self._look.painted(data, looks, lumas[0], ranges[0], alone=False)
+            if names[0] == "infrared"
+            else (data, looks)
+        )
 
     def _passed_through(self, name: str, frame: Frame) -> tuple[np.ndarray, dict[str, Any]]:
         """The only source that is there: in the form of the fused frames, so that who comes after sees one stream."""
         self._state = None  # of a picture that is not shown any more
         like = frame if self._last is None or name == self.sources[-1] else self._last
-        if like is frame and frame.pixel_format in COLOURED:
-            data = frame.data
-        else:
-            luma = resized(self._luma(name, frame), like.size[::-1])
-            data = grey_like(like, in_range(luma, SCALES[luma_range(frame)], SCALES[fused_range(like)]))
-        return data, {
+        looks = {
             "pixel_format": like.pixel_format if like.pixel_format in COLOURED else "gray8",
             "size": like.size,
             "color_range": fused_range(like),
             "color_matrix": like.color_matrix,
         }
+        if like is frame and frame.pixel_format in COLOURED:
+            return frame.data, looks
+        luma, own = resized(self._luma(name, frame), like.size[::-1]), self._range(name, frame)
+        data = grey_like(like, in_range(luma, SCALES[own], SCALES[fused_range(like)]))
+        return self._look.painted(data, looks, luma, own, alone=True) if name == "infrared" else (data, looks)
 
     def _tell(self, state: str) -> None:
         """Count the states, and say it when a source is lost or back; not each time that one is held."""
@@ -179,14 +211,25 @@ class Fuse(Node):
     def gauges(self) -> dict[str, float]:
         return {f"{state}_frames": count for state, count in self._states.items()}
 
-    def _check_names(self, frames: list[Frame]) -> None:
+    def controls(self) -> dict[str, Control]:
+        agc = control.choice(f"Gain of {self.sources[0]}", self.agc, ("auto", "off", "linear", "plateau"))
+        return {**self._look.controls(), "agc": agc}
+
+    def change(self, control: str, value: Any) -> None:
+        if control == "agc":
+            self.agc = value
+            self._gains[self.sources[0]].mode = "linear" if value in ("auto", "off") else value
+        else:
+            self._look.change(control, value)
+
+    def _check_names(self, frames: dict[str, Frame]) -> None:
         """Frames of folders belong together by name; a missing file must not shift all that follow."""
-        last = frames[-1]
-        for source, frame in zip(self.sources, frames, strict=True):
+        of, last = list(frames.items())[-1]
+        for source, frame in frames.items():
             if frame.name != last.name and frame.name is not None and last.name is not None:
                 raise SourceError(
                     f"{self.name}: the folders do not pair: image {frame.sequence + 1} is {frame.name!r} for {source} "
-                    f"and {last.name!r} for {self.sources[-1]}; all folders need the same names"
+                    f"and {last.name!r} for {of}; all folders need the same names"
                 )
 
     def _check_colour(self, frames: list[Frame]) -> None:
@@ -203,7 +246,10 @@ class Fuse(Node):
         """(H, W) uint8 of each source, all of the size of the last."""
         planes = {name: self._luma(name, frame) for name, frame in frames.items()}
         shape = list(planes.values())[-1].shape
-        return [self._resized(name, plane, shape) for name, plane in planes.items()]
+        lumas = {name: self._resized(name, plane, shape) for name, plane in planes.items()}
+        if (first := self.sources[0]) in lumas:
+            lumas[first] = self._look.moved(lumas[first])
+        return list(lumas.values())
 
     def _fused(
         self, lumas: list[np.ndarray], ranges: list[ColorRange], out_range: ColorRange, *, still: bool
@@ -214,11 +260,21 @@ class Fuse(Node):
         return fused
 
     def _luma(self, name: str, frame: Frame) -> np.ndarray:
-        """Luma as (H, W) uint8."""
+        """Luma as (H, W) uint8 in the range of `_range`."""
         if frame.pixel_format == "gray16" and name not in self._told:
             self._told.add(name)
             log.info("%s: %s has 16 bits; an automatic gain that follows slowly brings it to 8", self.name, name)
+        if self._regulated(name, frame):
+            return self._gains[name](frame.planes[0], frame.timestamp_ns)
         return luma_of(frame, self._gains[name])
+
+    def _range(self, name: str, frame: Frame) -> ColorRange:
+        return "full" if self._regulated(name, frame) else luma_range(frame)
+
+    def _regulated(self, name: str, frame: Frame) -> bool:
+        """Whether 8 bits go through the automatic gain, too."""
+        wanted = name == self.sources[0] and self.agc not in ("auto", "off")
+        return wanted and frame.pixel_format in ("gray8", "yuv420p")
 
     def _resized(self, name: str, plane: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
         rows, columns = plane.shape

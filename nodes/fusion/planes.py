@@ -5,14 +5,14 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from nodes.fusion.thermal import LinearGain
+from nodes.fusion.thermal import Agc
 from pipeline.frame import ColorRange, Frame, half
 
 
-def luma_of(frame: Frame, gain: LinearGain) -> np.ndarray:
+def luma_of(frame: Frame, gain: Agc) -> np.ndarray:
     """(H, W) uint8 in the range of `luma_range`; 16 bits go through the gain of their stream."""
     if frame.pixel_format == "gray16":
-        return gain(frame.data)
+        return gain(frame.data, frame.timestamp_ns)
     if frame.pixel_format == "bgr24":
         return cv2.cvtColor(frame.data, cv2.COLOR_BGR2YCrCb)[:, :, 0]
     return frame.planes[0]
@@ -49,7 +49,10 @@ def grey_like(frame: Frame, luma: np.ndarray) -> np.ndarray:
     """
     if frame.pixel_format == "bgr24":
         return cv2.merge((luma, luma, luma))
-    if frame.pixel_format == "yuv420p":
-        chroma = 2 * half(luma.shape[0]) * half(luma.shape[1])
-        return np.concatenate([luma.reshape(-1), np.full(chroma, 128, np.uint8)])
-    return luma
+    return without_colour(luma) if frame.pixel_format == "yuv420p" else luma
+
+
+def without_colour(luma: np.ndarray) -> np.ndarray:
+    """(H, W) uint8 as the data of a yuv420p frame without colour."""
+    chroma = 2 * half(luma.shape[0]) * half(luma.shape[1])
+    return np.concatenate([luma.reshape(-1), np.full(chroma, 128, np.uint8)])

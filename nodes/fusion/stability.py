@@ -16,7 +16,7 @@ from models.metrics import UnexplainedChange
 from models.steady import State
 from nodes.fusion.network import SCALES, Network
 from nodes.fusion.planes import in_range, luma_of, luma_range
-from nodes.fusion.thermal import LinearGain
+from nodes.fusion.thermal import Agc
 from pipeline.errors import SourceError
 from pipeline.frame import Frame
 from pipeline.node import EndOfStream, Node
@@ -151,7 +151,7 @@ def without_padding(fused: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
 def lumas(node: Node, name: str) -> Generator[np.ndarray, None, None]:
     """(H, W) uint8 full range of each frame of a source node, opened and closed here."""
     node.name = name
-    gain = LinearGain()
+    gain = Agc()
     try:
         node.open({})
         while True:

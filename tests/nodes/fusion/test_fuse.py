@@ -13,7 +13,7 @@ import pytest
 
 from nodes.fusion.fuse import Fuse
 from nodes.fusion.network import Network
-from nodes.fusion.thermal import LinearGain
+from nodes.fusion.thermal import Agc
 from pipeline.errors import ConfigError, SourceError
 from tests import media
 from tests.conftest import WeightsOf
@@ -62,7 +62,7 @@ def test_each_of_three_exposures_has_a_gain_of_its_own(make: Making, for_exposur
     names = ("under", "middle", "over")
     settings: dict[str, Any] = {"task": "exposure", "exposures": 3, "weights": for_exposures}
     fused = make(**settings).process(**dict(zip(names, deep, strict=True)))
-    gray = frame(LinearGain()(deep[0].data))
+    gray = frame(Agc()(deep[0].data, deep[0].timestamp_ns))
     assert np.array_equal(fused.data, make(**settings).process(**dict.fromkeys(names, gray)).data)
 
 

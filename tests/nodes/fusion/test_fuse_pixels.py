@@ -13,7 +13,7 @@ import torch
 
 from nodes.fusion.chroma import DARK, LIT
 from nodes.fusion.network import Network
-from nodes.fusion.thermal import LinearGain
+from nodes.fusion.thermal import Agc
 from pipeline.frame import ColorRange, half
 from tests import media
 from tests.nodes.fusion.frames import Making, frame, heat, yuv
@@ -88,7 +88,7 @@ def test_16_bits_go_through_a_gain_of_their_own_input(make: Making, caplog: pyte
     node, visible = make(), yuv()
     with caplog.at_level(logging.INFO):
         deep = [node.process(infrared=frame(counts, "gray16"), visible=visible) for _ in range(2)]
-    shallow = node.process(infrared=frame(LinearGain()(counts)), visible=visible)
+    shallow = node.process(infrared=frame(Agc()(counts, 0)), visible=visible)
     assert all(np.array_equal(each.data, shallow.data) for each in deep)
     assert [record.getMessage() for record in caplog.records if "16 bits" in record.getMessage()] == [
         "fuse: infrared has 16 bits; an automatic gain that follows slowly brings it to 8"
@@ -98,7 +98,7 @@ def test_16_bits_go_through_a_gain_of_their_own_input(make: Making, caplog: pyte
 def test_two_16_bit_inputs_have_a_gain_each(make: Making) -> None:
     cold, hot = (frame(media.heat().astype(np.uint16) * 20 + base, "gray16") for base in (0, 40_000))
     fused = make().process(infrared=hot, visible=cold)
-    gray = frame(LinearGain()(hot.data))
+    gray = frame(Agc()(hot.data, 0))
     assert fused.pixel_format == "gray8"
     assert np.array_equal(fused.data, make().process(infrared=gray, visible=gray).data)
 

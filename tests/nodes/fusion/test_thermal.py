@@ -284,7 +284,6 @@ def test_a_step_is_found_though_an_object_comes_in_meanwhile() -> None:
 def test_the_flag_of_a_shutter_does_not_upset_the_gain() -> None:
     flag = np.random.default_rng(0).normal(20_700, 2, (120, 160)).astype(np.uint16)
     out = shown(Agc(), [landscape(), *[flag] * 10, landscape(20_400)])
-    # Five levels for each frame of the flag at the very most, and the level of the sensor is not known across it.
     assert sensor_step(in_cells(landscape()), in_cells(flag), line(65_536, 19_500, 20_500)) is None
     assert np.corrcoef(out[0].ravel(), out[-1].ravel())[0, 1] > 0.9
 
@@ -346,7 +345,7 @@ def test_a_fixed_range_is_what_it_says() -> None:
     for number in range(3):
         assert agc(counts, number * FRAME_NS).tolist() == [[0, 0, 0, 128, 255, 255, 255]]
     stepped = shown(agc, [landscape(1500), landscape(1800)], start=3)  # not undone: a fixed range is for temperatures
-    assert stepped[1].mean() - stepped[0].mean() > 50 or stepped[1].mean() > 200
+    assert stepped[1].mean() - stepped[0].mean() > 50
 
 
 def test_what_is_set_while_it_runs_comes_without_a_jump() -> None:
