@@ -173,7 +173,7 @@ class Fuse(Node):
         }
         return (
             self._look.painted(data, looks, lumas[0], ranges[0], alone=False)
-            if names[0] == "infrared"
+            if "infrared" in frames
             else (data, looks)
         )
 
