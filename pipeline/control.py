@@ -41,12 +41,12 @@ class Control:
             if value in self.choices:
                 return value
             raise ConfigError(f"{self.label} is {value!r}.{did_you_mean(str(value), self.choices)}")
-        number = float(value) if isinstance(value, int | float) and not isinstance(value, bool) else math.nan
-        if not self.least <= number <= self.most:  # NaN neither
+        legal = isinstance(value, int | float) and not isinstance(value, bool) and self.least <= value <= self.most
+        if not legal:  # NaN neither
             raise ConfigError(
                 f"{self.label} is {value!r}; legal is {self.least:g} to {self.most:g} {self.unit}".rstrip()
             )
-        return number
+        return float(value)
 
 
 def number(label: str, value: float, least: float, most: float, *, step: float = 1.0, unit: str = "") -> Control:

@@ -1,62 +1,77 @@
-"""capture.video: a video file, a folder of images, or one image."""
+"""capture.video: a video file, a folder of images, or one image, at once or as if it came from a camera."""
 
 from __future__ import annotations
 
 import logging
 import re
+import threading
 import time
-from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
+from weakref import WeakKeyDictionary
 
-import av
 from pydantic import Field
 
-from nodes.pictures import (
-    IMAGE_SUFFIXES,
-    array_of,
-    color_matrix_of,
-    color_range_of,
-    image_format,
-    images_in,
-    pixel_format_of,
-    read_image,
-    reason,
-)
+from nodes.capture.recording import Recording
+from pipeline.control import Control, number
 from pipeline.errors import ConfigError, SourceError
-from pipeline.frame import Frame, PixelFormat
-from pipeline.node import EndOfStream, Node
+from pipeline.frame import Frame
+from pipeline.node import EndOfStream, Node, Running
 
 log = logging.getLogger("streamfuse")
 
-NOT_VIDEO = {"tty", "image2", "lrc", "srt", "webvtt", "subviewer", "ass"}  # formats FFmpeg guesses for plain text
-USUAL_RATE = Fraction(25)  # frames a second, for a file that does not say
+SECOND_NS = 1_000_000_000
+LONGEST_WAIT_NS = SECOND_NS // 10  # so that we can be stopped
+LATEST_NS = SECOND_NS  # a live frame that is later than this is left out
+LONGEST_SKIP_NS = SECOND_NS  # if leaving out frames for so long does not help, it is reading that takes too long
+LONG_SILENCE_NS = 5 * SECOND_NS  # before a first frame, that is worth a word
 
 
-@dataclass
-class Seen:
-    """What came of a video so far."""
+class Start:
+    """When the recordings of one live pipeline start: together, so that their times are to each other as in the files.
 
-    packets: int = 0
-    discarded: int = 0
-    """Packets that an edit list leaves out on purpose."""
-    damaged: int = 0
-    """Packets that are incomplete or were not to be decoded, and frames that the decoder had to patch."""
-    frames: int = 0
-    end_s: float = 0.0
-    """Presentation time at which the last packet's frame ends."""
-    first_dts: int | None = None
-    last_ns: int | None = None
-    """Presentation time of the last frame."""
-    longest_ns: int = 0
-    """Longest time between two frames."""
+    The one whose times begin first starts at once.
+    """
+
+    _of: ClassVar[WeakKeyDictionary[Running, Start]] = WeakKeyDictionary()
+    _lock: ClassVar[threading.Lock] = threading.Lock()
+
+    def __init__(self) -> None:
+        self._first_ns: int | None = None
+        self._origin_ns: int | None = None
+
+    @classmethod
+    def of(cls, running: Running | None) -> Start:
+        """What the nodes of a pipeline share; a node by itself has its own."""
+        if running is None:
+            return cls()
+        with cls._lock:
+            return cls._of.setdefault(running, cls())
+
+    def join(self, first_ns: int) -> None:
+        """Take part, with the presentation time of the first frame; before any node starts."""
+        with self._lock:
+            self._first_ns = first_ns if self._first_ns is None else min(self._first_ns, first_ns)
+
+    def clock_ns(self, presentation_ns: int, now_ns: int) -> int:
+        """Of a presentation time, the moment on the host's clock. The first call is the start."""
+        with self._lock:
+            if self._origin_ns is None:
+                self._origin_ns = now_ns - (self._first_ns or 0)
+            return self._origin_ns + presentation_ns
+
+    def put_off(self, presentation_ns: int, now_ns: int) -> None:
+        """Go on from a presentation time now, all together."""
+        with self._lock:
+            assert self._origin_ns is not None
+            self._origin_ns = max(self._origin_ns, now_ns - presentation_ns)
 
 
 class VideoCapture(Node):
-    """Frames of a recording, with the presentation times of the file.
+    """Frames of a recording, with the presentation times of the file; live, on the host's clock.
 
     Args:
         path: a video that FFmpeg can read; a folder of images, taken in natural order (`2.png` before `10.png`); or one
@@ -64,7 +79,11 @@ class VideoCapture(Node):
             anything else as yuv420p with range and matrix kept.
         fps: images a second of a folder.
         pace: "full" gives frames as fast as they are wanted; "realtime" at the times of the file, as a camera would,
-            which makes the pipeline live.
+            which makes the pipeline live. Recordings of one pipeline then start together, and a frame that is more than
+            a second late is left out.
+        loop: with pace "realtime": from the last frame go on to the first, by itself of each recording; times go on,
+            too.
+        offset_ms: constant that is added to the times.
     """
 
     def __init__(
@@ -72,228 +91,128 @@ class VideoCapture(Node):
         path: Path,
         fps: Annotated[float, Field(ge=0.001, le=1000)] = 25.0,
         pace: Literal["full", "realtime"] = "full",
+        loop: bool = False,
+        offset_ms: Annotated[float, Field(ge=-1000, le=1000)] = 0.0,
     ) -> None:
         if "://" in str(path) or re.match(r"^[a-z]+:/[^/]", str(path)):
             raise ConfigError(f"setting 'path' is {str(path)!r}: this node reads files and folders, not addresses")
+        if loop and pace == "full":
+            raise ConfigError("setting 'loop' is true: that needs pace: realtime, for it never ends")
         self.path, self.fps, self.pace = path, Fraction(fps).limit_denominator(1001), pace
+        self.loop, self.offset_ms = loop, offset_ms
         self.live = pace == "realtime"
-        self.expected_frames: int | None = None
+        self._recording = Recording(path, self.fps)
         self._frames: Iterator[Frame] | None = None
-        self._container: Any = None
-        self._began: float | None = None
         self._next: Frame | None = None
-        self._notes: Counter[str] = Counter()
+        """Read, and not yet given."""
+        self._round_ns, self._round_frames = 0, 0
+        """What earlier rounds of a loop add to times and numbers."""
+        self._end_ns, self._count = 0, 0
+        """When the last frame that was read ends, and how many there were, all rounds together."""
+        self._start = Start()
+        self._began = False
+        self._late_since_ns: int | None = None
+
+    @property
+    def expected_frames(self) -> int | None:
+        """How many are to come by the file's own account; None where it does not say, or in a loop."""
+        return None if self.loop else self._recording.expected_frames
 
     def open(self, sizes: dict[str, tuple[int, int] | None]) -> None:
-        try:
-            self._frames = self._find()
-        except OSError as error:  # a name too long, or a folder that may not be looked into
-            raise SourceError(f"{self.path}: cannot be read: {reason(error)}") from error
+        self._recording.stream = self.name
         # The first frame is decoded here: what cannot be read is known before anything flows, and so is the size.
-        self._next = next(self._frames, None)
-        if self._next is None:
-            raise SourceError(f"{self.path}: there is not one frame in it")
+        self._next = self._noted(self._first())
         self.size = self._next.size
+        self._start = Start.of(self.running)
+        self._start.join(self._next.timestamp_ns)
 
     def process(self) -> Frame | None:
-        assert self._frames is not None
         if self._next is None:
-            self._next = next(self._frames, None)
-        if self._next is None:
-            raise EndOfStream
-        if self.live and not self._due(self._next):
-            return None
+            self._next = self._read()
+        if self.live:
+            return self._when_due(self._next)
         frame, self._next = self._next, None
-        return frame
-
-    def _due(self, frame: Frame) -> bool:
-        """Wait for the frame's time, a tenth of a second at most, so that we can be stopped."""
-        now = time.monotonic()
-        if self._began is None:
-            self._began = now - frame.timestamp_ns / 1e9
-        left = self._began + frame.timestamp_ns / 1e9 - now
-        time.sleep(min(max(left, 0), 0.1))
-        return left <= 0.1
+        return frame if not self.offset_ms else replace(frame, timestamp_ns=frame.timestamp_ns + self._offset_ns)
 
     def close(self) -> None:
         self._frames = self._next = None
-        container, self._container = self._container, None
-        if container is not None:
-            container.close()
+        self._recording.close()
 
     def report(self) -> dict[str, Any]:
-        return {"path": str(self.path), "notes": dict(self._notes)}
+        return {"path": str(self.path), "notes": dict(self._recording.notes)}
 
-    def _find(self) -> Iterator[Frame]:
-        """The frames of what is there, be it folder, image or video."""
-        if self.path.is_dir():
-            return self._images(images_in(self.path))
-        if not self.path.is_file():
-            what = "is neither a file nor a folder" if self.path.exists() else "there is no such file or folder"
-            raise SourceError(f"{self.path}: {what}")
-        if self.path.suffix.lower() in IMAGE_SUFFIXES:
-            return self._images([self.path])
-        return self._open_video()
+    def gauges(self) -> dict[str, float]:
+        return {"late_frames_left_out": self._recording.notes["late_frames_left_out"]} if self.live else {}
 
-    def _note(self, key: str, warning: str) -> None:
-        """Count something the summary tells, and warn the first time."""
-        if not self._notes[key]:
-            log.warning("%s: %s", self.name, warning)
-        self._notes[key] += 1
+    def controls(self) -> dict[str, Control]:
+        return {"offset_ms": number("Offset of the timestamps", self.offset_ms, -1000, 1000, unit="ms")}
 
-    # Images:
+    def change(self, control: str, value: Any) -> None:
+        self.offset_ms = value
 
-    def _images(self, paths: list[Path]) -> Iterator[Frame]:
-        self.expected_frames, folder = len(paths), self.path.is_dir()
-        for number, path in enumerate(paths):
-            try:
-                image, alpha = read_image(path)
-            except ValueError as error:
-                raise SourceError(f"{path}: {error}") from error
-            if alpha:
-                self._note("alpha_channels_left_out", f"{path} has an alpha channel, which is left out")
-            yield Frame(
-                data=image,
-                pixel_format=image_format(image),
-                size=(image.shape[1], image.shape[0]),
-                timestamp_ns=round(number * 1_000_000_000 / self.fps),
-                timestamp_source="pts",
-                sequence=number,
-                stream=self.name,
-                frame_rate=self.fps if folder else None,
-                name=path.stem if folder else None,
-            )
+    @property
+    def _offset_ns(self) -> int:
+        return round(self.offset_ms * 1e6)
 
-    # Video:
+    def _first(self) -> Frame:
+        """Open the recording and read its first frame."""
+        self._frames = self._recording.open()
+        frame = next(self._frames, None)
+        if frame is None:
+            raise SourceError(f"{self.path}: there is not one frame in it")
+        return frame
 
-    def _open_video(self) -> Iterator[Frame]:
+    def _read(self) -> Frame:
+        """The next frame; after the last one of a loop the first again."""
+        assert self._frames is not None
         try:
-            # An absolute path: FFmpeg takes what stands before a colon for a protocol.
-            name = str(self.path.absolute())
-            self._container = av.open(name, metadata_errors="replace", options={"protocol_whitelist": "file"})
-        except (av.FFmpegError, OSError, ValueError) as error:
-            raise SourceError(
-                f"{self.path}: not a video that can be read, or cut short at its head ({reason(error)})"
-            ) from error
-        covers = av.stream.Disposition.attached_pic  # of music
-        streams = [stream for stream in self._container.streams.video if not stream.disposition & covers]
-        if not streams or NOT_VIDEO & set(self._container.format.name.split(",")):
-            taken_for = self._container.format.long_name
-            raise SourceError(f"{self.path}: there is no video in it (FFmpeg takes it for {taken_for!r})")
-        stream = streams[0]
-        if stream.codec_context is None:
-            raise SourceError(f"{self.path}: its codec is one that cannot be decoded here; convert it, e.g. to H.264")
-        stream.thread_type = "AUTO"
-        self.expected_frames = stream.frames or None
-        return self._decode(stream)
+            frame = next(self._frames, None)
+        except SourceError as error:
+            if not self.loop:
+                raise
+            self._recording.note("damaged_rounds", f"{error}; the loop goes on")
+            frame = None
+        if frame is not None:
+            return self._noted(frame)
+        if not self.loop:
+            raise EndOfStream
+        self._recording.close()
+        frame = self._first()
+        self._round_ns, self._round_frames = self._end_ns - frame.timestamp_ns, self._count - frame.sequence
+        return self._noted(frame)
 
-    def _decode(self, stream: Any) -> Iterator[Frame]:
-        """Decoded frames in order of presentation; what was lost on the way is raised at the end."""
-        seen = Seen()
-        for packet in self._packets(stream, seen):
-            try:
-                pictures = stream.decode(packet)
-            except av.FFmpegError:
-                seen.damaged += 1
-                continue
-            for picture in pictures:
-                seen.damaged += picture.is_corrupt and not (packet and packet.is_corrupt)
-                frame = self._frame(picture, stream, seen)
-                seen.frames, seen.last_ns = seen.frames + 1, frame.timestamp_ns
-                yield frame
-        self._check_whole(stream, seen)
+    def _noted(self, frame: Frame) -> Frame:
+        """Keep what the next round goes on from."""
+        interval_ns = round(SECOND_NS / (frame.frame_rate or self.fps))
+        self._end_ns = frame.timestamp_ns + self._round_ns + interval_ns
+        self._count = frame.sequence + self._round_frames + 1
+        return frame
 
-    def _packets(self, stream: Any, seen: Seen) -> Iterator[Any]:
-        """Packets of the stream; at the end, or where the file breaks off, None to get out what the decoder holds."""
-        packets = self._container.demux(stream)
-        while True:
-            try:
-                packet = next(packets, None)
-            except av.FFmpegError:
-                seen.damaged += 1
-                packet = None
-            if packet is None:
-                yield None
-                return
-            if not packet.size:  # a dropped frame of AVI, or the demuxer's own sign of the end
-                continue
-            seen.packets += 1
-            seen.discarded += packet.is_discard
-            seen.damaged += packet.is_corrupt
-            if packet.pts is not None:
-                seen.end_s = max(seen.end_s, float((packet.pts + (packet.duration or 0)) * packet.time_base))
-            yield packet
+    def _when_due(self, frame: Frame) -> Frame | None:
+        """Wait for a frame's moment, a tenth of a second at most."""
+        now_ns, presentation_ns = time.monotonic_ns(), frame.timestamp_ns + self._round_ns
+        captured_ns = self._start.clock_ns(presentation_ns, now_ns)
+        left_ns = captured_ns - now_ns
+        if not self._began and left_ns > LONG_SILENCE_NS:
+            log.warning("%s: its times begin %.1f s after the start: it waits", self.name, left_ns / 1e9)
+        self._began = True
+        if left_ns < -LATEST_NS:
+            self._leave_out(presentation_ns, now_ns)
+            return None
+        time.sleep(min(max(left_ns, 0), LONGEST_WAIT_NS) / SECOND_NS)
+        if left_ns > LONGEST_WAIT_NS:
+            return None
+        self._next, self._late_since_ns = None, None
+        return replace(frame, timestamp_ns=captured_ns + self._offset_ns, sequence=frame.sequence + self._round_frames)
 
-    def _frame(self, picture: Any, stream: Any, seen: Seen) -> Frame:
-        pixel_format: PixelFormat = pixel_format_of(picture)
-        if any(component.is_alpha for component in picture.format.components):
-            self._note("alpha_channels_left_out", f"{self.path} has an alpha channel, which is left out")
-        if picture.rotation:
-            turn = f"{self.path} asks to be shown turned by {picture.rotation} degrees, and is not turned"
-            self._note("rotations_left_out", turn)
-        return Frame(
-            data=array_of(picture, pixel_format),
-            pixel_format=pixel_format,
-            size=(picture.width, picture.height),
-            timestamp_ns=self._timestamp_ns(picture, stream, seen),
-            timestamp_source="pts",
-            sequence=seen.frames,
-            stream=self.name,
-            color_range=color_range_of(picture),
-            color_matrix=color_matrix_of(picture),
-            frame_rate=stream.average_rate,
-        )
-
-    def _timestamp_ns(self, picture: Any, stream: Any, seen: Seen) -> int:
-        """Presentation time; repaired to go on where the file has none or goes back."""
-        ticks, avi = picture.pts, self._container.format.name == "avi"
-        if avi and (ticks := picture.dts) is not None:
-            # AVI counts frames as they are decoded; FFmpeg's guess at when to show them is wrong if they are reordered.
-            seen.first_dts = ticks if seen.first_dts is None else seen.first_dts
-            ticks -= seen.first_dts
-        if ticks is not None:
-            timestamp_ns = round(ticks * stream.time_base * 1_000_000_000)
-            if seen.last_ns is None:
-                return timestamp_ns
-            if timestamp_ns > seen.last_ns:
-                seen.longest_ns = max(seen.longest_ns, timestamp_ns - seen.last_ns)
-                return timestamp_ns
-        if not avi:
-            self._note("timestamps_repaired", f"{self.path} has frames without a time or in disorder: we count on")
-        interval_ns = round(1_000_000_000 / (stream.average_rate or USUAL_RATE))
-        return 0 if seen.last_ns is None else seen.last_ns + interval_ns
-
-    def _check_whole(self, stream: Any, seen: Seen) -> None:
-        """Raise SourceError where frames are missing by the file's own account, or damaged."""
-        kind, interval_s = self._container.format.name, float(1 / (stream.average_rate or USUAL_RATE))
-        mp4 = "mp4" in kind.split(",")
-        # MP4 knows when its last frame ends; elsewhere that is told with or without the last frame's duration.
-        slack_s = interval_s / 2 if mp4 else max(interval_s * 1.5, seen.longest_ns / 1e9)
-        promised_s = promised_end_s(self._container, stream)
-        covered = promised_s is None or seen.end_s >= promised_s - slack_s
-        promised = stream.frames - seen.discarded
-        if mp4 and covered:  # an edit list may leave out frames at the end, too
-            promised = min(promised, seen.packets - seen.discarded)
-        if seen.frames < promised:
-            raise SourceError(f"{self.path}: cut short or damaged: {seen.frames} of {promised} frames could be read")
-        read = f"{seen.frames} frames could be read"
-        if not covered:
-            raise SourceError(f"{self.path}: cut short: {seen.end_s:.2f} s of {promised_s:.2f} s, {read}")
-        packet = 192 if self.path.suffix.lower() in (".m2ts", ".mts") else 188  # bytes; with and without a time code
-        if kind == "mpegts" and self._container.size % packet:
-            raise SourceError(f"{self.path}: cut short in the middle of a packet; {read}")
-        if seen.damaged:
-            places = f"{seen.damaged} place{'s' if seen.damaged > 1 else ''}"
-            raise SourceError(f"{self.path}: damaged in {places}; {read}")
-
-
-def promised_end_s(container: Any, stream: Any) -> float | None:
-    """Presentation time at which the video ends at the earliest by the file's own account; None if it does not say."""
-    if stream.duration and stream.start_time is not None:
-        return float((stream.start_time + stream.duration) * stream.time_base)
-    if clock := re.fullmatch(r"(\d+):(\d+):([\d.]+)", stream.metadata.get("DURATION", "")):  # Matroska's, of one track
-        hours, minutes, seconds = clock.groups()
-        return int(hours) * 3600 + int(minutes) * 60 + float(seconds)
-    if container.duration and len(container.streams) == 1:  # or else it may be another stream that is so long
-        return float(container.duration / av.time_base)
-    return None
+    def _leave_out(self, presentation_ns: int, now_ns: int) -> None:
+        """A frame is too late; go on from it now if those before it were, too, for so long that it does not help."""
+        if self._late_since_ns is None:
+            self._late_since_ns = now_ns
+        elif now_ns - self._late_since_ns > LONGEST_SKIP_NS:
+            self._late_since_ns = None
+            self._start.put_off(presentation_ns, now_ns)
+            self._recording.note("stalls", f"{self.path} cannot be read as fast as it is to be shown: it stalls")
+            return
+        self._next = None
+        self._recording.note("late_frames_left_out", "frames come more than a second late and are left out")

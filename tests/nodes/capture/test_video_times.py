@@ -1,4 +1,4 @@
-"""capture.video: presentation times, kept or repaired, and given when they are due."""
+"""capture.video: presentation times, kept or repaired."""
 
 from __future__ import annotations
 
@@ -9,8 +9,6 @@ import av
 import numpy as np
 import pytest
 
-from nodes.capture import video
-from nodes.capture.video import VideoCapture
 from tests.nodes.capture.media import (
     make_picture,
     make_video,
@@ -71,36 +69,3 @@ def test_a_stream_without_any_times_is_counted_at_its_rate(tmp_path: Path) -> No
     assert error is None
     assert times_ms(frames) == [40 * number for number in range(10)]
     assert node.report()["notes"] == {"timestamps_repaired": 10}
-
-
-def test_realtime_makes_the_pipeline_live_and_gives_frames_when_they_are_due(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    make_video(tmp_path / "a.mkv", 6, codec="ffv1", rate=4)
-    clock = Clock()
-    monkeypatch.setattr(video, "time", clock)
-    node = VideoCapture(tmp_path / "a.mkv", pace="realtime")
-    assert node.live
-    assert not VideoCapture(tmp_path / "a.mkv").live
-    node.open({})
-    clock.now = 1000.0  # opening the others takes its time
-    came = {}
-    while len(came) < 6:
-        before = clock.now
-        if (frame := node.process()) is not None:
-            came[frame.timestamp_ns / 1e9] = clock.now - 1000
-        assert clock.now - before < 0.11  # so that it can be stopped
-    node.close()
-    assert list(came.values()) == pytest.approx(list(came))
-
-
-class Clock:
-    """Stands in for the module `time`: sleeping is what makes it go."""
-
-    now = 0.0
-
-    def monotonic(self) -> float:
-        return self.now
-
-    def sleep(self, seconds: float) -> None:
-        self.now += seconds
