@@ -1,49 +1,31 @@
-"""output.video: a video file that plays at any moment while it is written, and after a crash."""
+"""output.video: video files that play at any moment while they are written, and after a crash."""
 
 from __future__ import annotations
 
+import errno
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import replace
-from fractions import Fraction
+import shutil
+import time
+from collections import Counter
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import av
 from pydantic import Field
 
-from nodes.pictures import EXACT, FULL, LIMITED, check_target, gray_in, picture_of, reason
+from nodes.output.encoding import look_of
+from nodes.output.recording import SUFFIXES, VideoFile
+from nodes.pictures import check_target
+from pipeline.control import Control, switch
 from pipeline.errors import ConfigError, OutputError
-from pipeline.frame import MATRIX_CODES, Frame
+from pipeline.frame import Frame
 from pipeline.node import Node
 
 log = logging.getLogger("streamfuse")
 
-SUFFIXES = {"h264": (".mp4", ".mov", ".mkv"), "ffv1": (".mkv",)}
-MP4_CLOCK = Fraction(1, 90_000)  # exact for 24, 25, 30, 50, 60 and 30000/1001 frames a second
-CLOCKS = {".mp4": MP4_CLOCK, ".mov": MP4_CLOCK, ".mkv": Fraction(1, 1000)}  # Matroska counts milliseconds
-# A fragment a second while writing, an ordinary indexed file once closed; the index written
-# late (delay_moov) is what keeps a start later than zero.
-FRAGMENTED = {"movflags": "hybrid_fragmented+default_base_moof+delay_moov", "flush_packets": "1"}
-CONTAINER_OPTIONS = {
-    ".mp4": FRAGMENTED,
-    ".mov": FRAGMENTED,
-    # Short clusters, each on disk as soon as it is complete.
-    ".mkv": {"flush_packets": "1", "cluster_time_limit": "1000"},
-}
-PIXEL_FORMATS = {
-    ("h264", "gray8"): "yuv420p",
-    ("h264", "yuv420p"): "yuv420p",
-    ("h264", "bgr24"): "yuv420p",
-    ("ffv1", "gray8"): "gray",
-    ("ffv1", "gray16"): "gray16le",
-    ("ffv1", "yuv420p"): "yuv420p",
-    ("ffv1", "bgr24"): "bgr0",
-}
-SPACES = {"bt601": "ITU601", "bt709": "ITU709", "bt2020": "BT2020"}  # swscale's names
-MOST_FRAMES_A_FRAGMENT = 120  # whatever rate a file of few frames claims to have
-FAILURES = (av.FFmpegError, OSError)
+RETRY_S = 10.0  # after the disk was full or failed
+LOOK_S = 1.0  # how often to look for free space
+MORE_ROOM = 1.25  # times `min_free_mb` to go on, so that a disk on the brink does not come to a hundred short files
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class VideoOutput(Node):
@@ -53,11 +35,21 @@ class VideoOutput(Node):
     killed: all but about the last two seconds are there. When the run fails it is renamed to `*.partial.*`, so that
     what has the final name is whole.
 
+    Live, each file's times begin at 0, and no file is ever replaced: where `path` is there already, and for every
+    further file, the name gets date and time, `night-20261122-181500.mkv`. A new file begins with the settings below,
+    when `record` is switched on again, and when the size or the encoder's pixel format changes. A disk that is full or
+    fails stops the recording and nothing else: it is tried again every 10 s, and frames not recorded are counted. A
+    slow disk makes this node drop frames, and no other.
+
     Args:
         path: .mp4, .mov or .mkv. MKV keeps times to the millisecond, the others to 1/90000 s.
         codec: "h264", or "ffv1", which is lossless, for .mkv; "auto" is h264.
         crf: quality of h264, 0 (lossless) to 51; 18 is visually transparent.
         preset: speed of h264 against size.
+        segment_s: live, begin a new file every so many seconds, all with date and time in their names.
+        segment_mb: live, the same for every so many megabytes.
+        min_free_mb: live, stop before the disk has fewer megabytes free.
+        record: live, whether to record from the start; can be switched while running.
     """
 
     def __init__(
@@ -66,158 +58,209 @@ class VideoOutput(Node):
         codec: Literal["auto", "h264", "ffv1"] = "auto",
         crf: Annotated[int, Field(ge=0, le=51)] = 18,
         preset: Literal["ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow"] = "veryfast",
+        segment_s: Annotated[float, Field(ge=1)] | None = None,
+        segment_mb: Annotated[float, Field(ge=1)] | None = None,
+        min_free_mb: Annotated[float, Field(ge=0)] = 200,
+        record: bool = True,
     ) -> None:
         self.path, self.crf, self.preset = path, crf, preset
+        self.segment_s, self.segment_mb, self.min_free_mb, self.record = segment_s, segment_mb, min_free_mb, record
         self.codec = "h264" if codec == "auto" else codec
         if path.suffix.lower() not in SUFFIXES[self.codec]:
             legal = " or ".join(SUFFIXES[self.codec])
             raise ConfigError(f"setting 'path' is {str(path)!r}: {self.codec} goes into {legal}")
-        self.clock = CLOCKS[path.suffix.lower()]
-        self._container: Any = None
-        self._stream: Any = None
-        self._first: Frame | None = None
-        self._last_pts = -1
-        self._shift = 0
-        self._result: Path | None = None
+        self._file: VideoFile | None = None
+        self._results: list[Path] = []
+        """Files that are closed."""
+        self._begin_ns = 0
+        self._done_s = self._done_mb = 0.0
+        self._missed: Counter[str] = Counter()
+        self._trouble: str | None = None
+        """Why there is no recording now, as a reason to count by."""
+        self._again_at = self._look_at = 0.0
+
+    @property
+    def in_live_mode(self) -> bool:
+        return self.running is not None and self.running.mode == "live"
 
     def open(self, sizes: dict[str, tuple[int, int] | None]) -> None:
         check_target(self.path)
+        if self.in_live_mode:
+            return
+        for setting in ("segment_s", "segment_mb"):
+            if getattr(self, setting) is not None:
+                raise ConfigError(f"Node {self.name!r}: setting {setting!r} is for live pipelines; leave it out")
+        if not self.record:
+            raise ConfigError(f"Node {self.name!r}: setting 'record' is for live pipelines; leave the node out")
 
     def process(self, frame: Frame) -> None:
-        if self._first is None:
-            self._start(frame)
-        first = self._first or frame
-        if (frame.size, frame.pixel_format) != (first.size, first.pixel_format):
-            kinds = ["{}x{} {}".format(*each.size, each.pixel_format) for each in (first, frame)]
+        if self.in_live_mode:
+            self._process_live(frame)
+            return
+        if self._file is None:
+            self._file = self._create(frame, self.path, new=False)
+            self._first = frame
+        elif (frame.size, frame.pixel_format) != (self._first.size, self._first.pixel_format):
+            kinds = ["{}x{} {}".format(*each.size, each.pixel_format) for each in (self._first, frame)]
             raise OutputError(
                 f"{self.path}: a video keeps one size and format: it began with {kinds[0]}, now came {kinds[1]}"
             )
-        picture = self._in_codec_format(frame, first)
-        picture.pts, picture.time_base = self._pts(frame), self.clock
-        with self._one_line("cannot be written to"):
-            self._container.mux(self._stream.encode(picture))
+        self._file.write(frame)
 
     def close(self) -> None:
-        if self._container is None:
-            return
-        with self._one_line("cannot be finished"):
-            self._container.mux(self._stream.encode(None))
-            self._container.close()
-        self._container = None
+        if self.in_live_mode:
+            self._end_file()
+        elif self._file is not None:
+            self._file.finish()
+            self._put_away()
 
     def abort(self) -> None:
-        container, self._container = self._container, None
-        if container is None:
-            return
-        with suppress(*FAILURES):
-            container.mux(self._stream.encode(None))
-        with suppress(*FAILURES):
-            container.close()
-        self._set_aside()
+        if self._file is not None:
+            self._file.give_up()
+            self._put_away()
 
     def report(self) -> dict[str, Any]:
-        return {"path": str(self._result)} if self._result else {}
+        paths = self._results + ([self._file.result] if self._file and self._file.result else [])
+        if not self.in_live_mode:
+            return {"path": str(paths[-1])} if paths else {}
+        told: dict[str, Any] = {"notes": {f"not recorded: {why}": count for why, count in self._missed.items()}}
+        if len(paths) > 1:
+            told["notes"]["files"] = len(paths)
+        if paths:
+            several = self.path.with_name(f"{self.path.stem}*{self.path.suffix}")
+            told["path"] = str(paths[0] if len(paths) == 1 else several)
+        return told
 
-    def _start(self, frame: Frame) -> None:
-        """Create the file. An older one of that name is lost when all is ready to write, and not before."""
-        pixel_format = PIXEL_FORMATS.get((self.codec, frame.pixel_format))
-        if pixel_format is None:
-            raise OutputError(
-                f"{self.path}: {self.codec} cannot hold {frame.pixel_format}; write codec: ffv1 and a .mkv path"
-            )
-        if self.codec == "h264" and (frame.size[0] % 2 or frame.size[1] % 2):
-            log.warning("%s: H.264 has even sizes only: the last column or row is repeated once", self.name)
-        # An absolute path: FFmpeg takes what stands before a colon for a protocol.
-        name, options = str(self.path.absolute()), CONTAINER_OPTIONS[self.path.suffix.lower()]
-        container = av.open(name, "w", options=options)
-        try:
-            with self._one_line("{}x{} {} cannot be encoded".format(*frame.size, frame.pixel_format)):
-                self._stream = self._add_stream(container, frame, pixel_format)
-            with self._one_line("cannot be written to"):
-                self.path.open("wb").close()
-        except OutputError:
-            container.close()
-            raise
-        self._container, self._first, self._result = container, frame, self.path
-        with self._one_line("cannot be written to"):
-            container.start_encoding()
+    def gauges(self) -> dict[str, float]:
+        file = self._file
+        return {
+            "recording": float(file is not None),
+            "seconds": self._done_s + (file.seconds if file else 0),
+            "megabytes": self._done_mb + (file.megabytes if file else 0),
+            "not_recorded": float(sum(count for why, count in self._missed.copy().items() if why != "off")),
+        }
 
-    def _add_stream(self, container: Any, frame: Frame, pixel_format: str) -> Any:
-        """A stream with its encoder opened."""
-        rate = frame.frame_rate or Fraction(30)
-        stream = container.add_stream({"h264": "libx264", "ffv1": "ffv1"}[self.codec], rate=rate)
-        context = stream.codec_context
-        context.width, context.height = frame.size
-        if self.codec == "h264":
-            context.width, context.height = (side + side % 2 for side in frame.size)
-            context.options = {"crf": str(self.crf), "preset": self.preset}
-            context.max_b_frames = 0  # so that decoding time is presentation time, from the first frame on
-            context.gop_size = min(max(1, round(rate)), MOST_FRAMES_A_FRAGMENT)  # a fragment a second
+    def controls(self) -> dict[str, Control]:
+        return {"record": switch("Record", self.record)} if self.in_live_mode else {}
+
+    def change(self, control: str, value: Any) -> None:
+        self.record = value
+        if not value:
+            self._end_file()
+        self._trouble, self._again_at = None, 0.0  # a person asks: do not wait
+
+    def _create(self, frame: Frame, path: Path, new: bool) -> VideoFile:
+        return VideoFile(path, frame, self.codec, self.crf, self.preset, new=new, name=self.name)
+
+    def _put_away(self) -> None:
+        """Remember what became of the file."""
+        file, self._file = self._file, None
+        assert file is not None
+        self._done_s, self._done_mb = self._done_s + file.seconds, self._done_mb + file.megabytes
+        if file.result:
+            self._results.append(file.result)
+
+    # Live:
+
+    def _process_live(self, frame: Frame) -> None:
+        """Record the frame, or count why not; raises only where the first frame shows that the config is wrong."""
+        if not self.record:
+            self._missed["off"] += 1
+        elif look_of(frame, self.codec) is None:
+            self._refuse(frame)
+        elif why := self._obstacle():
+            self._missed[why] += 1
         else:
-            # Level 3 has checksums, but cannot divide a line of one pixel into the slices it wants.
-            context.options = {"level": "3", "slicecrc": "1"} if min(frame.size) > 1 else {"level": "1"}
-            context.gop_size = 1
-        context.pix_fmt = pixel_format
-        context.time_base = stream.time_base = self.clock
-        context.color_range = encoded_range(frame, pixel_format)
-        if pixel_format != "bgr0":
-            context.colorspace = MATRIX_CODES[frame.color_matrix]
-        context.open()
-        return stream
+            self._write(frame)
 
-    def _in_codec_format(self, frame: Frame, first: Frame) -> av.VideoFrame:
-        """The frame as the encoder takes it, in the range and matrix of the first, for the file has but one of each."""
-        if frame.pixel_format == "gray8":
-            frame = replace(frame, data=gray_in(frame, first.color_range), color_range=first.color_range)
-        picture = picture_of(frame, pad_to_even=self.codec == "h264")
-        wanted = self._stream.codec_context.pix_fmt
-        looks = [(each.color_range, each.color_matrix) for each in (frame, first)]
-        if picture.format.name == wanted and (looks[0] == looks[1] or frame.pixel_format != "yuv420p"):
-            return picture
-        gray = frame.pixel_format == "gray8"  # its luma is copied
-        return picture.reformat(
-            format=wanted,
-            src_colorspace=SPACES[frame.color_matrix],
-            dst_colorspace=SPACES[first.color_matrix],
-            src_color_range=FULL if gray else picture.color_range,
-            dst_color_range=FULL if gray else encoded_range(first, wanted),
-            interpolation=EXACT if frame.pixel_format == "yuv420p" else None,
+    def _refuse(self, frame: Frame) -> None:
+        """A frame that the codec cannot hold."""
+        if not self._results and not self._file:
+            self._create(frame, self.path, new=True)  # which says so
+        if not self._missed["format"]:
+            log.warning("%s: %s cannot hold %s; not recorded", self.name, self.codec, frame.pixel_format)
+        self._missed["format"] += 1
+
+    def _obstacle(self) -> str | None:
+        """Why not to write now; looks for free space once a second."""
+        now = self.now()
+        if self._file is None and now < self._again_at:
+            return self._trouble
+        if self._file is not None and now < self._look_at:
+            return None
+        self._look_at = now + LOOK_S
+        wanted_mb = self.min_free_mb * (MORE_ROOM if self._trouble == "disk_full" else 1)
+        try:
+            free_mb = self.free_mb()
+        except OSError as error:
+            return self._stop("write_failed", f"{self.path.parent}: {error.strerror}")
+        if free_mb >= wanted_mb:
+            return None
+        self._end_file()
+        return self._stop("disk_full", f"{self.path.parent} has {free_mb:.0f} MB free, of {wanted_mb:.0f} wanted")
+
+    def _write(self, frame: Frame) -> None:
+        try:
+            if self._file is not None and self._is_over(self._file, frame):
+                self._end_file()
+            if self._file is None:
+                self._file, self._begin_ns = self._create(frame, self._next_path(), new=True), frame.timestamp_ns
+                self._tell_of_recovery()
+            self._file.write(frame)
+        except OutputError as error:
+            if self._file is not None:
+                self._file.give_up()
+                self._put_away()
+            cause = getattr(error.__cause__, "errno", None)
+            self._missed[self._stop("disk_full" if cause in NO_ROOM else "write_failed", str(error))] += 1
+
+    def _is_over(self, file: VideoFile, frame: Frame) -> bool:
+        """Whether the frame belongs into a new file."""
+        age_s = (frame.timestamp_ns - self._begin_ns) / 1e9
+        return (
+            not file.look.holds(frame, self.codec)
+            or (self.segment_s is not None and age_s >= self.segment_s)
+            or (self.segment_mb is not None and file.megabytes >= self.segment_mb)
         )
 
-    def _pts(self, frame: Frame) -> int:
-        """Presentation time in ticks of our clock; later than the last, for no two frames can have one time."""
-        pts = round(frame.timestamp_ns * self.clock.denominator / 1_000_000_000)
-        if self._last_pts < 0 and pts < 0:
-            log.warning("%s: times begin at %.3f s; they are moved to begin at 0", self.name, frame.timestamp_ns / 1e9)
-            self._shift = -pts
-        self._last_pts = max(pts + self._shift, self._last_pts + 1)
-        return self._last_pts
-
-    @contextmanager
-    def _one_line(self, what: str) -> Iterator[None]:
-        try:
-            yield
-        except FAILURES as error:
-            raise OutputError(f"{self.path}: {what}: {reason(error)}") from error
-
-    def _set_aside(self) -> None:
-        """Give up the final name; what was written may still be of use."""
-        self._result, aside = None, self.path.with_name(f"{self.path.stem}.partial{self.path.suffix}")
-        if not self.path.is_file():  # a device
+    def _end_file(self) -> None:
+        if self._file is None:
             return
         try:
-            if not self.path.stat().st_size:
-                self.path.unlink()
-                return
-            self.path.replace(aside)
-        except OSError as error:
-            log.warning("%s: %s is not whole, and cannot be renamed: %s", self.name, self.path, reason(error))
-            return
-        self._result = aside
-        log.warning("%s: what was written until the failure is in %s", self.name, aside)
+            self._file.finish()
+        except OutputError as error:
+            log.warning("%s: %s", self.name, error)
+            self._file.give_up()
+        self._put_away()
 
+    def _stop(self, why: str, what: str) -> str:
+        """Wait before the next try; told once."""
+        if self._trouble is None:
+            log.warning("%s: not recording: %s; trying again every %.0f s", self.name, what, RETRY_S)
+        self._trouble, self._again_at = why, self.now() + RETRY_S
+        return why
 
-def encoded_range(frame: Frame, pixel_format: str) -> int:
-    """The range of a frame's values in the file: colour turned into YUV is limited, all else stays as it is."""
-    turned = frame.pixel_format == "bgr24" and pixel_format != "bgr0"
-    return FULL if frame.color_range == "full" and not turned else LIMITED
+    def _tell_of_recovery(self) -> None:
+        if self._trouble and self._file:
+            log.warning("%s: recording again, to %s", self.name, self._file.path)
+        self._trouble = None
+
+    def _next_path(self) -> Path:
+        """A name that is free."""
+        segmented = self.segment_s is not None or self.segment_mb is not None
+        if not segmented and not self._results and not self.path.exists():
+            return self.path
+        stem, number = f"{self.path.stem}-{time.strftime('%Y%m%d-%H%M%S')}", 1
+        path = self.path.with_name(f"{stem}{self.path.suffix}")
+        while path.exists() or path.with_name(f"{path.stem}.partial{path.suffix}").exists():
+            number += 1
+            path = self.path.with_name(f"{stem}-{number}{self.path.suffix}")
+        return path
+
+    def now(self) -> float:
+        """Seconds on a clock that only goes forward."""
+        return time.monotonic()
+
+    def free_mb(self) -> float:
+        """Free space where the files go."""
+        return shutil.disk_usage(self.path.parent).free / 1e6
