@@ -9,12 +9,18 @@ from pipeline.config import NodeTypes
 from pipeline.node import Node
 
 CLASSES = {
+    "capture.bracket": "Bracket",
+    "capture.camera": "CameraCapture",
+    "capture.pattern": "PatternCapture",
+    "capture.stream": "StreamCapture",
     "capture.video": "VideoCapture",
     "fusion.fuse": "Fuse",
     "output.images": "ImagesOutput",
     "output.memory": "MemoryOutput",
     "output.sheet": "SheetOutput",
+    "output.stream": "StreamOutput",
     "output.video": "VideoOutput",
+    "output.web": "WebOutput",
 }
 
 

@@ -8,7 +8,8 @@ import math
 import os
 import signal
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -17,20 +18,34 @@ from typing import Any
 from tqdm import tqdm
 
 from nodes.pictures import check_target, write_whole
-from pipeline.errors import INTERRUPTED, OutputError, StreamfuseError
+from pipeline.errors import INTERRUPTED, ConfigError, OutputError, StreamfuseError
 from pipeline.pipeline import Pipeline
 from pipeline.stats import Summary
 
 log = logging.getLogger("streamfuse")
 
+STATUS_SECONDS = 10.0
 
-def run_to_the_end(pipeline: Pipeline, json_to: str | None) -> int:
-    """Run a pipeline with progress; one summary, also after a failure; the exit code."""
+
+def run_to_the_end(pipeline: Pipeline, json_to: str | None, seconds: float | None = None) -> int:
+    """Run a pipeline with progress; one summary, also after a failure; the exit code.
+
+    Args:
+        pipeline: to run.
+        json_to: file for the summary, "-" for standard output.
+        seconds: live, end in good order so long after all nodes were open.
+
+    Raises:
+        ConfigError: a recorded pipeline is to end before its recordings do.
+    """
+    if seconds is not None and pipeline.mode == "recorded":
+        raise ConfigError("--for: it is for live pipelines; recordings are read to their end")
+    timer = Timer(seconds)
     failure: StreamfuseError | None = None
     with ending_on_signals(pipeline) as signals:
         try:
             with Progress(pipeline) as progress:
-                summary = pipeline.run(progress.show)
+                summary = pipeline.run(in_turn(progress.show, LiveStatus().show, timer.look))
         except StreamfuseError as error:
             failure, summary = error, error.summary  # type: ignore[attr-defined]
         try:
@@ -73,6 +88,34 @@ def leave_if_stuck(pipeline: Pipeline, code: int) -> None:
         os._exit(code)
 
 
+def in_turn(*looks: Callable[[Pipeline], None]) -> Callable[[Pipeline], None]:
+    """One function that calls all."""
+
+    def all_of_them(pipeline: Pipeline) -> None:
+        for look in looks:
+            look(pipeline)
+
+    return all_of_them
+
+
+class Timer:
+    """Ends a run when its time is up, counted from when all nodes are open: loading a network takes its time."""
+
+    def __init__(self, seconds: float | None) -> None:
+        self.seconds = seconds
+        self._ends_at = math.inf
+        self._now: Callable[[], float] = time.monotonic
+
+    def look(self, pipeline: Pipeline) -> None:
+        """Called from time to time."""
+        if self.seconds is None or pipeline.stopping:
+            return
+        if self._ends_at == math.inf and all(step.ready.is_set() for step in pipeline.steps.values()):
+            self._ends_at = self._now() + self.seconds
+        if self._now() >= self._ends_at:
+            pipeline.stop()
+
+
 class Progress:
     """A bar on a terminal, for recorded input."""
 
@@ -94,6 +137,41 @@ class Progress:
         self.bar.total = min(expected) if expected else None
         self.bar.n = min(step.stats.emitted for step in self.sinks)
         self.bar.refresh()
+
+
+class LiveStatus:
+    """Of a live run a line now and then for each node that pairs its inputs: rate, age, and what came of the frames."""
+
+    def __init__(self) -> None:
+        self._now: Callable[[], float] = time.monotonic
+        self._last_s: float | None = None
+        self._before: dict[str, dict[str, float]] = {}
+
+    def show(self, pipeline: Pipeline) -> None:
+        """Called from time to time."""
+        now = self._now()
+        if pipeline.mode == "recorded" or not log.isEnabledFor(logging.INFO):
+            return
+        if self._last_s is None or now - self._last_s >= STATUS_SECONDS:
+            for name, node in pipeline.snapshot().items():
+                if len(pipeline.steps[name].sources) > 1:
+                    self._tell(name, node, now)
+            self._last_s = now
+
+    def _tell(self, name: str, node: dict[str, Any], now: float) -> None:
+        counts = {"frames": node["emitted"], **node["gauges"], **node["dropped"]}
+        before = self._before.get(name, {})
+        self._before[name] = counts
+        new = {key: value - before.get(key, 0) for key, value in counts.items()}
+        if self._last_s is None:
+            return
+        frames = new.pop("frames")
+        parts = [f"{name}: {frames / (now - self._last_s):.1f} frames/s"]
+        if frames and "age_p50_ms" in node:
+            parts.append(f"{node['age_p50_ms']:.0f} ms after capture (p99 {node['age_p99_ms']:.0f})")
+        states = [f"{count:.0f} {key[:-7]}" for key, count in new.items() if key.endswith("_frames") and count]
+        drops = [f"{count} dropped: {key}" for key, count in new.items() if key in node["dropped"] and count]
+        log.info("%s", ", ".join(parts + states + drops))
 
 
 def tell(summary: Summary, json_to: str | None) -> None:

@@ -1,0 +1,184 @@
+"""The words of the command line: commands and their options. What they do is in `run.py`."""
+
+from __future__ import annotations
+
+import argparse
+import math
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, NoReturn
+
+from nodes.tasks import INPUTS
+from pipeline.errors import ConfigError
+
+EPILOG = """\
+the main job, a pipeline from a config:
+  python run.py CONFIG.yaml [node.setting=value ...]
+
+exit codes: 0 done, 2 config or usage, 3 source, 4 device, 5 output, 6 frames lost in recorded mode, 130 interrupted
+"""
+
+
+class Parser(argparse.ArgumentParser):
+    """Tells a mistake in one line, as everything else here does."""
+
+    def error(self, message: str) -> NoReturn:
+        raise ConfigError(f"{message}; see {self.prog} --help")
+
+
+def parse(arguments: list[str]) -> argparse.Namespace:
+    """What the command line asks for."""
+    words = [place for place, argument in enumerate(arguments) if not argument.startswith("-")]
+    if words and arguments[words[0]].endswith((".yaml", ".yml")):
+        arguments.insert(words[0], "run")
+    parser = make_parser()
+    options, rest = parser.parse_known_args(arguments)
+    if rest and not any(argument.startswith("-") for argument in rest):
+        take_late(options, rest)
+    if rest:
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    return options
+
+
+def take_late(options: argparse.Namespace, rest: list[str]) -> None:
+    """Take words behind an option out of `rest`: those that may be left out argparse gives up at the first option."""
+    if hasattr(options, "overrides"):
+        options.overrides += rest
+        rest.clear()
+    for name in ("second", "third"):
+        if rest and getattr(options, name, "") is None:
+            setattr(options, name, Path(rest.pop(0)))
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """All commands and their options."""
+    parser = Parser(
+        prog="run.py",
+        description="Fuse synchronised streams of one scene into one.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    add_quiet(parser, default=False)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    run = add(commands, "run", "run a pipeline (the word may be left out)")
+    add_config(run, "node.setting=value")
+    add_simulate(run)
+    run.add_argument(
+        "--for", type=parse_seconds, dest="seconds", metavar="SECONDS", help="of live input: end after so long"
+    )
+    add_json(run, "the summary")
+    check = add(commands, "check", "say what is wrong with a config, before it runs")
+    add_config(check, "node.setting=value")
+    add_simulate(check)
+    add_fuse(commands)
+    train = add(commands, "train", "train a network's weights")
+    add_config(train, "setting=value")
+    train.add_argument("--restart", action="store_true", help="begin anew instead of at the last checkpoint")
+    train.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
+    add_eval(commands)
+    bench = add(commands, "bench", "measure the speed of a network on this machine")
+    bench.add_argument("--size", type=parse_size, default=(640, 480), metavar="WxH")
+    bench.add_argument("--frames", type=parse_count, default=15, metavar="N", help="pairs to time")
+    add_network_options(bench, task=False)
+    add_json(bench, "the figures")
+    add_json(add(commands, "models", "list the weights that come with the project"), "the list")
+    add_json(add(commands, "doctor", "say what this machine can do, and what to do about what it cannot"), "the list")
+    add_export(commands)
+    return parser
+
+
+def add(commands: Any, name: str, help: str) -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = commands.add_parser(name, help=help, description=help, allow_abbrev=False)
+    parser.set_defaults(command=name)
+    add_quiet(parser, default=argparse.SUPPRESS)
+    return parser
+
+
+def add_quiet(parser: argparse.ArgumentParser, default: Any) -> None:
+    parser.add_argument(
+        "-q", "--quiet", action="store_true", default=default, help="say nothing but warnings and errors"
+    )
+
+
+def add_config(parser: argparse.ArgumentParser, override: str) -> None:
+    parser.add_argument("config", type=Path, metavar="CONFIG.yaml")
+    parser.add_argument("overrides", nargs="*", metavar=override)
+
+
+def add_simulate(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--simulate", action="store_true", help="with synthetic cameras in place of all cameras and network streams"
+    )
+
+
+def add_json(parser: argparse.ArgumentParser, what: str) -> None:
+    parser.add_argument("--json", metavar="FILE", help=f"write {what} as JSON; - for standard output")
+
+
+def add_fuse(commands: Any) -> None:
+    fuse = add(commands, "fuse", "fuse two images, two folders of images, or two videos; of exposures also three")
+    fuse.add_argument("first", type=Path, metavar="A", help="the first input of the task: infrared, under, near or mri")
+    fuse.add_argument(
+        "second", type=Path, metavar="B", help="the second: visible (gives size and colour), over, far or other"
+    )
+    fuse.add_argument("third", type=Path, metavar="C", nargs="?", help="of three exposures the brightest")
+    fuse.add_argument("-o", "--output", type=Path, required=True, metavar="OUT", help="image, folder or video to write")
+    add_network_options(fuse)
+    fuse.add_argument("--fps", type=float, default=25.0, help="images a second of folders, for video output")
+    fuse.add_argument(
+        "--max-skew-ms", type=float, metavar="MS", help="frames further apart are not fused (half a frame)"
+    )
+    fuse.add_argument("--codec", choices=["auto", "h264", "ffv1"], default="auto", help="of video output")
+    add_json(fuse, "the summary")
+
+
+def add_eval(commands: Any) -> None:
+    judge = add(commands, "eval", "measure the quality of fused images, or how steady a fused video is")
+    judge.add_argument("first", type=Path, metavar="A", help="folder of the first sources, a data set, or a video")
+    judge.add_argument("second", type=Path, metavar="B", nargs="?", help="folder of the second, same names; or a video")
+    judge.add_argument("--fused", type=Path, metavar="F", help="judge these images, or this video, not a network's")
+    add_network_options(judge)
+    judge.add_argument("--no-steady", action="store_true", help="of videos: hold back no change in the fused one")
+    judge.add_argument("--sheet", type=Path, metavar="PNG", help="write a contact sheet of all pairs")
+    add_json(judge, "the figures")
+
+
+def add_export(commands: Any) -> None:
+    export = add(commands, "export", "write a network as ONNX, and check that against torch")
+    export.add_argument("--model", metavar="NAME", help="realtime or cadnif (that of --weights, else realtime)")
+    export.add_argument("--task", choices=list(INPUTS), default="infrared")
+    export.add_argument("--weights", type=Path, metavar="FILE", help="weights instead of those that come with us")
+    export.add_argument(
+        "--size", type=parse_size, default=(640, 480), metavar="WxH", help="of the planes; the file is for this one"
+    )
+    export.add_argument("-o", "--output", type=Path, required=True, metavar="FILE.onnx", help="file to write")
+
+
+def add_network_options(parser: argparse.ArgumentParser, task: bool = True) -> None:
+    if task:
+        parser.add_argument("--task", choices=list(INPUTS), default="infrared")
+        parser.add_argument("--weights", type=Path, metavar="FILE", help="weights instead of those that come with us")
+    parser.add_argument("--model", metavar="NAME", help="realtime or cadnif (that of --weights, else realtime)")
+    parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
+    parser.add_argument("--precision", choices=["auto", "fp32", "bf16", "fp16"], default="auto")
+
+
+def parse_size(text: str) -> tuple[int, int]:
+    width, _, height = text.partition("x")
+    return parse_count(width, text), parse_count(height, text)
+
+
+def parse_seconds(text: str) -> float:
+    with suppress(ValueError):
+        if 0 < float(text) < math.inf:
+            return float(text)
+    raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds above 0")
+
+
+def parse_count(text: str, whole: str = "") -> int:
+    if not (text.isascii() and text.isdecimal() and 1 <= int(text[:9]) <= 16384):
+        legal = "a size, such as 640x480" if whole else "a number"
+        raise argparse.ArgumentTypeError(f"{whole or text!r} is not {legal}; legal is 1 to 16384")
+    return int(text)
