@@ -172,9 +172,7 @@ class Fuse(Node):
             "color_matrix": next((f for f in ordered[::-1] if f.pixel_format in COLOURED), last).color_matrix,
         }
         return (
-            self._look.painted(data, looks, lumas[0], ranges[0], alone=False)
-            if "infrared" in frames
-            else (data, looks)
+            self._look.painted(data, looks, lumas[0], ranges[0], alone=False) if "infrared" in frames else (data, looks)
         )
 
     def _passed_through(self, name: str, frame: Frame) -> tuple[np.ndarray, dict[str, Any]]:
@@ -212,7 +210,7 @@ class Fuse(Node):
         return {f"{state}_frames": count for state, count in self._states.items()}
 
     def controls(self) -> dict[str, Control]:
-        agc = control.choice(f"Gain of {self.sources[0]}", self.agc, ("auto", "off", "linear", "plateau"))
+        agc = control.choice(f"Gain of {self.sources[0]}", self.agc, ("auto", "off", "linear", "plateau", "fixed"))
         return {**self._look.controls(), "agc": agc}
 
     def change(self, control: str, value: Any) -> None:
@@ -264,6 +262,8 @@ class Fuse(Node):
         if frame.pixel_format == "gray16" and name not in self._told:
             self._told.add(name)
             log.info("%s: %s has 16 bits; an automatic gain that follows slowly brings it to 8", self.name, name)
+        if frame.name is not None and not self.steady:
+            self._gains[name].restart()  # a still of its own
         if self._regulated(name, frame):
             return self._gains[name](frame.planes[0], frame.timestamp_ns)
         return luma_of(frame, self._gains[name])

@@ -60,7 +60,7 @@ TO_LAB = np.array(
 
 HOT_FROM, HOT_FULL = 128, 192  # grey levels between which what stands out from around it begins to count as hot
 SOFT = 40.0  # grey levels of standing out over which the paint sets in
-AROUND = 0.25  # side of what is around, in sides of the picture
+AROUND = 0.5  # side of what is around, in sides of the picture
 AROUND_CELLS = 96  # of the longer side in which that is worked out: it is smooth
 PAINT_END = 0.85  # of the palette that full heat has: the very ends are near white, and no colour
 PAINT_LUMA = 0.25  # of the palette's luma in the paint; the rest stays that of the picture
@@ -124,7 +124,7 @@ def overlay(
     luma, cells = (height, width), (half(height), half(width))
     paint = yuv_table(palette, color_range, color_matrix)[np.rint(np.arange(256) * PAINT_END).astype(np.intp)]
     hot = hotness(infrared, threshold)
-    weights = resized(cv2.multiply(hot, PAINT_LUMA), luma), *[resized(hot, cells)] * 2
+    weights = resized(cv2.convertScaleAbs(hot, alpha=PAINT_LUMA), luma), *[resized(hot, cells)] * 2
     planes, at = [], 0
     for plane, (shape, weight) in enumerate(zip((luma, cells, cells), weights, strict=True)):
         under = data[at : at + shape[0] * shape[1]].reshape(shape)
@@ -166,7 +166,7 @@ def ramp(low: float, high: float) -> np.ndarray:
 
 def blended(under: np.ndarray, over: np.ndarray, weight: np.ndarray) -> np.ndarray:
     """(h, w) uint8: `under` where `weight` (0..128) is 0, `over` where it is 128; between them rounded by up to 1."""
-    rest = cv2.subtract(WHOLE, weight)
+    rest = (WHOLE - weight).astype(np.uint8)
     return cv2.add(cv2.multiply(over, weight, scale=1 / WHOLE), cv2.multiply(under, rest, scale=1 / WHOLE))
 
 

@@ -79,7 +79,7 @@ class Agc:
         self.damping_s, self.most_change = damping_s, most_change
         self.share, self.min_span = share, min_span
         self._kind: object = None
-        self._table = np.zeros(0, np.float32)  # grey level of each count
+        self._table = np.zeros(0, np.float32)  # grey level of each count, before rounding
         self._cells = np.zeros(0, np.float32)
         self._time_ns = self._interval_ns = 0
 
@@ -100,12 +100,16 @@ class Agc:
             raise ValueError(f"counts are (H, W) uint8 or uint16, got {counts.shape} {counts.dtype}")
         kind, cells = (counts.shape, counts.dtype), in_cells(counts)
         if kind != self._kind:
-            self._kind, self._table = kind, np.zeros(0, np.float32)
-            self._table = self._target(counts)
+            self.restart()
+            self._kind, self._table = kind, self._target(counts)
         else:
             self._follow(cells, self._target(counts), timestamp_ns)
         self._cells, self._time_ns = cells, timestamp_ns
         return np.take((self._table + np.float32(0.5)).astype(np.uint8), counts)
+
+    def restart(self) -> None:
+        """The next frame has nothing to do with the last: as if it were the first."""
+        self._kind, self._table = None, np.zeros(0, np.float32)
 
     def _follow(self, cells: np.ndarray, target: np.ndarray, timestamp_ns: int) -> None:
         """Move the table towards the target by what the time since the last frame allows."""
@@ -255,29 +259,3 @@ def looked_up(table: np.ndarray, counts: np.ndarray) -> np.ndarray:
     below = counts.astype(np.intp)
     lower, upper = table[below], table[np.minimum(below + 1, table.size - 1)]
     return lower + (counts - below.astype(np.float32)) * (upper - lower)
-
-
-class LinearGain:
-    """Stretch the counts between two percentiles over 0..255, the same way for all pixels of a frame.
-
-    The limits follow the scene slowly, so that an object coming in does not make the whole picture jump.
-
-    Args:
-        share: of the pixels left out at either end, 0..0.5.
-        follow: how far the limits go towards those of the newest frame at each frame, 0..1.
-    """
-
-    def __init__(self, share: float = 0.005, follow: float = 0.1) -> None:
-        self.share, self.follow = share, follow
-        self._limits: np.ndarray | None = None
-
-    def __call__(self, counts: np.ndarray) -> np.ndarray:
-        """(H, W) uint16 to (H, W) uint8."""
-        now = np.quantile(
-            counts[:: 1 + counts.shape[0] // 512, :: 1 + counts.shape[1] // 512], (self.share, 1 - self.share)
-        )
-        self._limits = now if self._limits is None else self._limits + self.follow * (now - self._limits)
-        low, high = self._limits
-        if high - low < MIN_SPAN:
-            low, high = (low + high - MIN_SPAN) / 2, (low + high + MIN_SPAN) / 2
-        return np.clip((counts.astype(np.float32) - low) * (255 / (high - low)) + 0.5, 0, 255).astype(np.uint8)
