@@ -1,9 +1,13 @@
-"""What the repository promises to a newcomer: the demo's clip is whole, and the README's examples are true."""
+"""What the repository promises to a newcomer: the demo's clip is whole, the examples of README and docs are true."""
 
 from __future__ import annotations
 
+import inspect
 import re
+import shlex
+from copy import deepcopy
 from pathlib import Path
+from typing import Any, get_args
 
 import av
 import pytest
@@ -11,11 +15,31 @@ import yaml
 
 import nodes
 import run
+from nodes import simulate
+from nodes.commands import parse
+from nodes.fusion.palettes import PALETTES
+from pipeline import config
 from pipeline.config import setting_names
+from pipeline.frame import TimestampSource
+from pipeline.live_sync import HOLD_INTERVALS, LEAST_HOLD_NS
+from pipeline.sync import Reason
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+LIVE = (ROOT / "docs" / "live.md").read_text(encoding="utf-8")
 CLIP = ROOT / "configs" / "demo"
+
+
+def blocks(page: str, language: str = "") -> list[str]:
+    """The fenced blocks of a language."""
+    found: list[str] = re.findall(rf"^```{language}\n(.*?)^```$", page, re.DOTALL | re.MULTILINE)
+    return found
+
+
+def commands(page: str) -> list[list[str]]:
+    """The words behind `python run.py` on every line of a block."""
+    lines = [line for block in blocks(page) for line in block.splitlines()]
+    return [shlex.split(line, comments=True)[2:] for line in lines if line.startswith("python run.py ")]
 
 
 @pytest.mark.parametrize("stream", ["infrared", "visible"])
@@ -44,9 +68,8 @@ def test_the_moving_picture_is_there_and_small() -> None:
 
 
 def test_every_config_in_the_readme_names_nodes_and_settings_that_exist() -> None:
-    blocks = re.findall(r"```yaml\n(.*?)```", README, re.DOTALL)
-    assert blocks
-    for block in blocks:
+    assert blocks(README, "yaml")
+    for block in blocks(README, "yaml"):
         for name, settings in yaml.safe_load(block).items():
             known = {"type", "inputs", "queue_size", *setting_names(nodes.find(settings["type"]))}
             assert settings.keys() <= known, name
@@ -60,12 +83,12 @@ def test_the_readme_lists_every_node_with_every_setting() -> None:
 
 
 def test_every_command_in_the_readme_is_one() -> None:
-    commands = set(re.findall(r"python run\.py (\w+) ", README))
-    assert commands
+    named = set(re.findall(r"python run\.py (\w+) ", README))
+    assert named
     with pytest.raises(SystemExit) as end:
         run.main(["--help"])
     assert end.value.code == 0
-    for command in commands:
+    for command in named:
         with pytest.raises(SystemExit) as end:
             run.main([command, "--help"])
         assert end.value.code == 0, command
@@ -76,3 +99,59 @@ def test_every_yaml_that_ships_parses() -> None:
     assert len(paths) >= 2
     for path in paths:
         assert isinstance(yaml.safe_load(path.read_text(encoding="utf-8")), dict)
+
+
+@pytest.mark.parametrize("page", [README, LIVE], ids=["README", "live"])
+def test_every_command_in_the_docs_is_understood_with_all_its_options(page: str) -> None:
+    assert commands(page)
+    for words in commands(page):
+        parse(words)  # raises on an option that is none
+
+
+def test_the_live_commands_name_configs_nodes_and_settings_that_exist(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    for options in map(parse, commands(LIVE)):
+        if hasattr(options, "config"):
+            config.build(run.read_tree(options), nodes.TYPES)
+
+
+def test_every_snippet_on_live_use_fits_the_config_that_it_is_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    night = config.read(ROOT / "configs" / "night_vision.yaml")
+    assert len(blocks(LIVE, "yaml")) >= 5
+    for block in blocks(LIVE, "yaml"):
+        tree: dict[str, dict[str, Any]] = {**deepcopy(night), **yaml.safe_load(block)}
+        assert config.build(tree, nodes.TYPES).mode == "live"
+
+
+@pytest.mark.parametrize("name", ["night_vision", "thermal_lepton", "rtsp_pair", "hdr_bracket"])
+def test_the_configs_for_live_use_are_told_of_and_can_be_tried_without_cameras(name: str) -> None:
+    assert f"`configs/{name}.yaml`" in LIVE
+    tree = simulate.simulated(config.read(ROOT / "configs" / f"{name}.yaml"), nodes.TYPES)
+    assert config.build(tree, nodes.TYPES).mode == "live"
+
+
+def test_the_page_on_live_use_tells_every_reason_and_palette_and_source_of_time() -> None:
+    reasons = (*get_args(Reason), "interrupted", "ended", "error", "no_result")
+    told = re.findall(r"^\| `(\w+)` \|", LIVE.partition("| reason |")[2], re.MULTILINE)
+    assert sorted(told) == sorted(reasons)
+    assert all(re.search(rf"\b{palette}\b", LIVE) for palette in PALETTES)
+    assert all(f"`{source}`" in LIVE for source in get_args(TimestampSource))
+
+
+def test_the_page_on_live_use_gives_the_defaults_that_are() -> None:
+    rows = dict(re.findall(r"^\| `(max_\w+)` \| (.*?) \|", LIVE, re.MULTILINE))
+    parameters = inspect.signature(nodes.find("fusion.fuse")).parameters
+    assert rows.keys() == {"max_skew_ms", "max_hold_ms", "max_shutter_ms"}
+    assert float(rows["max_shutter_ms"]) == parameters["max_shutter_ms"].default
+    assert parameters["max_skew_ms"].default is None
+    assert rows["max_hold_ms"].startswith(f"{LEAST_HOLD_NS / 1e6:.0f}, or three")
+    assert parameters["max_hold_ms"].default is None
+    assert HOLD_INTERVALS == 3
+
+
+def test_every_setting_that_the_page_on_live_use_names_is_one() -> None:
+    settings = {setting for name in nodes.CLASSES for setting in setting_names(nodes.find(name))}
+    named = set(re.findall(r"`(\w+_(?:ms|s|px|mb|fps|format))`", LIVE)) | set(re.findall(r"`([a-z]\w*): [^`]*`", LIVE))
+    assert len(named) > 5
+    assert named - {"inputs"} <= settings

@@ -74,7 +74,7 @@ def listing(cameras: list[Attached]) -> str:
         return f"attached: {', '.join(map(str, cameras))}; set 'device' to one of them"
     if not sys.platform.startswith("linux"):
         return "cameras are listed on Linux alone; set 'device' to a number, 0 for the first"
-    return "no camera is attached; plug one in, and see that the kernel finds it: ls /dev/video*"
+    return "no camera is attached; plug one in, and see that the kernel finds it (ls /dev/video*), or use --simulate"
 
 
 def trouble(error: OSError, path: Path) -> str:

@@ -72,7 +72,7 @@ class Agc:
         min_span: float | None = None,
     ) -> None:
         if mode == "fixed" and range is None:
-            raise ConfigError("a fixed gain has no range; give it the counts that become black and white: [low, high]")
+            raise ConfigError("a fixed gain has no range; set agc_range: [low, high], the counts of black and white")
         if range is not None and not range[0] < range[1]:
             raise ConfigError(f"the range of a gain is [{range[0]:g}, {range[1]:g}]; legal is low < high, in counts")
         self.mode, self.range = mode, range
