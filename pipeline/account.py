@@ -41,7 +41,7 @@ def account(step: Step) -> dict[str, Any]:
 
 def percentiles(of: str, values: Iterable[float]) -> dict[str, float]:
     """The median, and what 95 and 99 % stay below."""
-    seen = list(values)
+    seen = sorted(values)  # once: to sort what is sorted takes next to nothing
     return {f"{of}p{share}_ms": percentile(seen, share / 100) for share in (50, 95, 99)}
 
 

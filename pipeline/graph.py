@@ -6,12 +6,13 @@ import logging
 import math
 import threading
 import time
-from collections.abc import Mapping
+from collections import deque
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from queue import SimpleQueue
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from pipeline.channel import Channel
+from pipeline.control import Control
 from pipeline.errors import ConfigError, did_you_mean
 from pipeline.frame import Frame
 from pipeline.node import Node
@@ -19,9 +20,12 @@ from pipeline.stats import NodeStats
 
 log = logging.getLogger("streamfuse")
 
+T = TypeVar("T")
+
 Mode = Literal["recorded", "live"]
 Made = Frame | Mapping[str, Frame] | None  # what `process` returns
 QUEUE_SIZE: Mapping[Mode, int] = {"recorded": 8, "live": 2}  # live: what waits is late
+MOST_CHANGES = 256  # that wait for a node to which no frames come; older ones are forgotten
 
 
 @dataclass
@@ -35,7 +39,7 @@ class Step:
     """None for a source."""
     consumers: list[tuple[Channel, str, str]] = field(default_factory=list)
     """Where its frames go: channel, name of the input, and name of the output that goes there ("" for the only one)."""
-    changes: SimpleQueue[tuple[str, Any]] = field(default_factory=SimpleQueue)
+    changes: deque[tuple[str, Any]] = field(default_factory=lambda: deque(maxlen=MOST_CHANGES))
     """Of controls, to be taken over by the node's thread: name and value."""
     stats: NodeStats = field(default_factory=NodeStats)
     thread: threading.Thread | None = None
@@ -46,11 +50,31 @@ class Step:
     waiting: bool = False
     """In a channel, for frames to come or for room to send one."""
     failed_in_a_row: int = 0
+    speechless: set[str] = field(default_factory=set)
+    """Methods with which the node failed to tell how it does."""
 
     @property
     def alive(self) -> bool:
         """Its thread is at work."""
         return self.thread is not None and self.thread.is_alive()
+
+    # From anywhere:
+
+    def gauges(self) -> dict[str, float]:
+        return self._asked("gauges", self.node.gauges)
+
+    def controls(self) -> dict[str, Control]:
+        return self._asked("controls", self.node.controls)
+
+    def _asked(self, what: str, question: Callable[[], dict[str, T]]) -> dict[str, T]:
+        """What the node says of itself; a mistake in that is told once, and ends no run."""
+        try:
+            return question()
+        except Exception as error:
+            if what not in self.speechless:
+                self.speechless.add(what)
+                log.warning("%s: cannot tell its %s: %s: %s", self.node.name, what, type(error).__name__, error)
+            return {}
 
     # In its own thread:
 
@@ -69,8 +93,8 @@ class Step:
 
     def work(self, inputs: Mapping[str, Frame]) -> Made:
         """Let the node take over what was changed, then work."""
-        while not self.changes.empty():
-            control, value = self.changes.get()
+        while self.changes:
+            control, value = self.changes.popleft()
             try:
                 self.node.change(control, value)
             except Exception as error:  # a frame shall not be lost for it

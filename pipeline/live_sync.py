@@ -35,6 +35,7 @@ MOST_WAITING = 32  # items of a stream while nobody asks for matches
 @dataclass(slots=True, eq=False)
 class _Item(Generic[T]):
     time_ns: int
+    arrived_ns: int
     item: T
     used: bool = False
 
@@ -127,6 +128,7 @@ class LiveMatcher(Generic[T]):
         self._reference = self._streams[reference]
         self._began_ns: int | None = None
         self._shown_ns: int | None = None
+        self._shown_by: _Stream[T] | None = None
         self.left: deque[tuple[str, Reason, T]] = deque()
         """Items that found no place in any match, with the reason, for the caller to take: `surplus` where a nearer one
         was taken or the moment was shown already, `no_partner`, `out_of_order` and `queue_full`."""
@@ -141,7 +143,7 @@ class LiveMatcher(Generic[T]):
                 return
             self._start_anew(s)
         s.note(time_ns, now_ns)
-        s.waiting.append(_Item(time_ns, item))
+        s.waiting.append(_Item(time_ns, now_ns, item))
         if len(s.waiting) > MOST_WAITING:
             self.drop_oldest(stream)
 
@@ -158,7 +160,7 @@ class LiveMatcher(Generic[T]):
         while (driver := self._driver(now_ns)) is not None and (head := driver.head) is not None:
             if self._shown_ns is not None and head.time_ns <= self._shown_ns:
                 self._leave(driver, head, "surplus")
-            elif any(not self._decided(s, driver, head.time_ns, now_ns) for s in self._others(driver)):
+            elif any(not self._decided(s, driver, head, now_ns) for s in self._others(driver)):
                 return None
             elif match := self._decide(driver, head):
                 return match
@@ -174,9 +176,9 @@ class LiveMatcher(Generic[T]):
             return None
         if (head := driver.head) is not None:
             open_ns = [
-                self._deadline_ns(s, driver, head.time_ns)
+                self._deadline_ns(s, driver, head)
                 for s in self._others(driver)
-                if not self._decided(s, driver, head.time_ns, now_ns)
+                if not self._decided(s, driver, head, now_ns)
             ]
             return math.ceil(min(open_ns)) if open_ns else now_ns
         drives_instead = self.partial and any(s.head is not None for s in self._others(driver))
@@ -223,26 +225,30 @@ class LiveMatcher(Generic[T]):
             return self._max_skew_ns
         return FIRST_SKEW_NS if driver.interval_ns is None else driver.interval_ns / 2
 
-    def _decided(self, s: _Stream[T], driver: _Stream[T], time_ns: int, now_ns: int) -> bool:
-        """Whether the best partner that a stream will have for this time is known."""
+    def _decided(self, s: _Stream[T], driver: _Stream[T], head: _Item[T], now_ns: int) -> bool:
+        """Whether the best partner that a stream will have for the driver's oldest item is known."""
         if self._lost(s, now_ns) or s.ended:
             return True
         if s.latest_ns is None:
             return False
-        distance_ns, to_next_ns = time_ns - s.latest_ns, s.next_ns - time_ns
+        distance_ns, to_next_ns = head.time_ns - s.latest_ns, s.next_ns - head.time_ns
         if distance_ns <= 0 or to_next_ns >= distance_ns:
             return True
         skew_ns = self._skew_ns(driver)
         if distance_ns > skew_ns and to_next_ns > skew_ns:
             return True  # neither this nor the next is near: no need to wait for that
-        return now_ns >= self._deadline_ns(s, driver, time_ns)
+        return now_ns >= self._deadline_ns(s, driver, head)
 
-    def _deadline_ns(self, s: _Stream[T], driver: _Stream[T], time_ns: int) -> float:
-        """When a better partner would have come, however late its stream has been of late."""
+    def _deadline_ns(self, s: _Stream[T], driver: _Stream[T], head: _Item[T]) -> float:
+        """When a better partner would have come, however late its stream has been of late.
+
+        An item whose time is still to come, as one with a wrong offset, waits no longer than a stream may be silent.
+        """
         if s.latest_ns is None:
             return self._lost_at_ns(s)
-        better_ns = min(self._skew_ns(driver), time_ns - s.latest_ns)
-        return min(time_ns + better_ns + s.delay_ns + SLACK_NS, self._lost_at_ns(s))
+        better_ns = min(self._skew_ns(driver), head.time_ns - s.latest_ns)
+        from_ns = min(head.time_ns + s.delay_ns, head.arrived_ns + s.hold_ns)
+        return min(from_ns + better_ns + SLACK_NS, self._lost_at_ns(s))
 
     def _decide(self, driver: _Stream[T], head: _Item[T]) -> Match[T] | None:
         """The match of the driver's oldest item, which is then used or left."""
@@ -256,7 +262,7 @@ class LiveMatcher(Generic[T]):
         if len(chosen) < len(self._streams) and not self.partial:
             self._leave(driver, head, "no_partner")
             return None
-        self._shown_ns = head.time_ns
+        self._shown_ns, self._shown_by = head.time_ns, driver
         fresh = tuple(name for name, item in chosen.items() if not item.used)
         for name, item in chosen.items():
             item.used = True
@@ -269,7 +275,7 @@ class LiveMatcher(Generic[T]):
         """The clock of a stream was set back: what waits is of another time."""
         self._leave_before(s, None)
         s.start_anew()
-        if s is self._reference:
+        if s in (self._reference, self._shown_by):
             self._shown_ns = None
 
     def _leave_before(self, s: _Stream[T], item: _Item[T] | None) -> None:

@@ -96,11 +96,11 @@ class Pipeline:
 
     def snapshot(self) -> dict[str, dict[str, Any]]:
         """What each node has done so far, and its gauges; may be called anywhere."""
-        return {name: {**account(step), "gauges": step.node.gauges()} for name, step in self.steps.items()}
+        return {name: {**account(step), "gauges": step.gauges()} for name, step in self.steps.items()}
 
     def controls(self) -> dict[str, dict[str, Control]]:
         """What may be changed, by node and name; may be called anywhere."""
-        return {name: controls for name, step in self.steps.items() if (controls := step.node.controls())}
+        return {name: controls for name, step in self.steps.items() if (controls := step.controls())}
 
     def change(self, node: str, control: str, value: Any = None) -> None:
         """Have a node take over a value before its next frame; may be called anywhere.
@@ -113,7 +113,7 @@ class Pipeline:
             raise ConfigError(f"{node!r} is no node that can be changed.{did_you_mean(node, everything)}")
         if control not in everything[node]:
             raise ConfigError(f"Node {node!r} has no control {control!r}.{did_you_mean(control, everything[node])}")
-        self.steps[node].changes.put((control, everything[node][control].checked(value)))
+        self.steps[node].changes.append((control, everything[node][control].checked(value)))
 
     def check(self) -> None:
         """Open everything, one after the other, and close it again.

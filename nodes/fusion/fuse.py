@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections import Counter
+import time
+from collections import Counter, deque
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -30,6 +31,7 @@ from pipeline.node import Node
 log = logging.getLogger("streamfuse")
 
 COLOURED = ("yuv420p", "bgr24")
+MOST_TOLD = 10  # changes of state a minute: a sensor that flaps shall not fill the log
 
 
 class Fuse(Node):
@@ -111,7 +113,7 @@ class Fuse(Node):
         self._network: Network | None = None
         self._state: State | None = None
         self._told: set[str] = set()
-        self._told_state = ""
+        self._told_state, self._told_at_s = "", deque[float](maxlen=MOST_TOLD)
         self._sequence = 0
 
     def inputs(self) -> tuple[str, ...]:
@@ -194,10 +196,18 @@ class Fuse(Node):
     def _tell(self, state: str) -> None:
         """Count the states, and say it when a source is lost or back; not each time that one is held."""
         self._states[state] += 1
-        if state != "held" and state != self._told_state:
+        if state not in ("held", self._told_state) and not self._told_enough():
             if self._told_state or state != "fused":
                 log.warning("%s: %s from now on", self.name, state.replace("_", " "))
             self._told_state = state
+
+    def _told_enough(self) -> bool:
+        """Whether there were too many changes in the last minute to tell one more."""
+        now_s, told = time.monotonic(), self._told_at_s
+        if len(told) == MOST_TOLD and now_s - told[0] < 60:
+            return True
+        told.append(now_s)
+        return False
 
     def close(self) -> None:
         self._network = self._state = None
@@ -207,7 +217,7 @@ class Fuse(Node):
         return {"model": self.model, "task": self.task, **states}
 
     def gauges(self) -> dict[str, float]:
-        return {f"{state}_frames": count for state, count in self._states.items()}
+        return {f"{state}_frames": count for state, count in self._states.copy().items()}
 
     def controls(self) -> dict[str, Control]:
         agc = control.choice(f"Gain of {self.sources[0]}", self.agc, ("auto", "off", "linear", "plateau", "fixed"))

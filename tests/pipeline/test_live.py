@@ -12,6 +12,7 @@ from pipeline import control
 from pipeline.control import Control
 from pipeline.errors import ConfigError
 from pipeline.frame import Frame
+from pipeline.graph import MOST_CHANGES
 from pipeline.node import EndOfStream
 from pipeline.pipeline import Pipeline
 from tests.pipeline.fakes import Logging, Pass, Running, Sink, Source, frame_at, run, wait_for
@@ -162,6 +163,34 @@ def test_a_snapshot_shows_counts_ages_and_gauges_while_it_runs():
     summary = running.end()
     assert 0 <= summary.nodes["end"]["age_p50_ms"] <= summary.nodes["end"]["age_p99_ms"] < 20_000
     assert "after capture" in "\n".join(summary.lines())
+
+
+def test_a_node_that_cannot_say_how_it_does_is_told_of_once_and_ends_nothing(caplog: pytest.LogCaptureFixture):
+    ends, node, sink = threading.Event(), Adjustable(), Sink()
+    node.gauges = node.controls = lambda: 1 // 0  # type: ignore[method-assign, assignment, return-value]
+    pipeline = Pipeline(
+        {"camera": Clocked(ends), "node": node, "end": sink}, {"node": {"frame": "camera"}, "end": {"frame": "node"}}
+    )
+    running = Running(pipeline, lambda pipeline: pipeline.snapshot() and None)
+    wait_for(sink.called["process"])
+    for _ in range(3):
+        assert pipeline.snapshot()["node"]["gauges"] == {}
+        assert "node" not in pipeline.controls()
+    ends.set()
+    running.end()
+    told = [record.message for record in caplog.records]
+    assert told.count("node: cannot tell its gauges: ZeroDivisionError: integer division or modulo by zero") == 1
+    assert told.count("node: cannot tell its controls: ZeroDivisionError: integer division or modulo by zero") == 1
+
+
+def test_changes_for_a_node_without_frames_do_not_pile_up_and_the_newest_counts():
+    node = Adjustable()
+    pipeline = Pipeline({"camera": Clocked(threading.Event()), "node": node}, {"node": {"frame": "camera"}})
+    for number in range(1001):
+        pipeline.change("node", "level", number / 1000)
+    waiting = pipeline.steps["node"].changes
+    assert len(waiting) == MOST_CHANGES
+    assert waiting[-1] == ("level", 1.0)
 
 
 def test_recorded_frames_have_no_age():

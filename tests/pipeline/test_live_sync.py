@@ -253,6 +253,32 @@ def test_a_clock_set_back_by_an_hour_is_followed(name: str):
     assert len(after) >= 40, "the picture goes on"
 
 
+@pytest.mark.parametrize("ahead_ms", [300, 1500, 10_000])
+def test_a_reference_with_stamps_of_the_future_does_not_stop_the_picture(ahead_ms: int):
+    arrivals = [
+        (arrival, name, time + (ahead_ms * MS if name == "visible" and time > 2000 * MS else 0))
+        for name in ("infrared", "visible")
+        for arrival, _, time in Camera(30).arrivals(name)
+    ]
+    done = Run(LiveMatcher(["infrared", "visible"], "visible", partial=True)).feed(arrivals)
+    done.check_count()
+    during = [now for now, _ in done.matches if 2000 * MS < now < 4000 * MS]
+    assert len(during) >= 60 - (HOLD_MS + 50) * 30 / 1000
+    assert all(later - now <= 40 * MS for now, later in itertools.pairwise(during[1:]))
+
+
+def test_a_stream_that_shows_alone_and_whose_clock_jumps_ahead_and_back_stops_the_picture_for_no_moment():
+    jumped = [
+        (arrival, "infrared", time + (10_000 * MS if 1000 * MS < time < 1500 * MS else 0))
+        for arrival, _, time in Camera(30).arrivals("infrared")
+    ]
+    back = Camera(30, seconds=1, phase_ms=3000).arrivals("visible")
+    done = Run(LiveMatcher(["infrared", "visible"], "visible", partial=True)).feed([*jumped, *back])
+    done.check_count()
+    assert sum("infrared" in match.fresh for _, match in done.matches) == 120
+    assert {len(match.items) for now, match in done.matches if now > 3100 * MS} == {2}
+
+
 def test_without_leave_to_do_without_a_frame_with_no_partner_is_left():
     done = run(
         {"infrared": Camera(30, silent_ms=(1000, 2000)), "visible": Camera(30)}, partial=False, max_hold_ns=50 * MS

@@ -92,6 +92,16 @@ def test_a_sensor_that_is_back_is_fused_with_at_once(live: Making, caplog: pytes
     assert told == ["fuse: visible only from now on", "fuse: fused from now on"]
 
 
+def test_a_sensor_that_flaps_does_not_fill_the_log(live: Making, caplog: pytest.LogCaptureFixture) -> None:
+    node = live()
+    for _ in range(20):
+        node.process(infrared=heat(), visible=yuv())
+        node.process(visible=yuv())
+    told = [record.message for record in caplog.records if "from now on" in record.message]
+    assert len(told) == 9, "the first state, which is as it should be, is not told and counts"
+    assert node.report()["states"] == {"fused": 20, "visible_only": 20}, "counted it is all the same"
+
+
 def test_a_frozen_picture_makes_the_state_held_and_then_lost(live: Making) -> None:
     node, still = live(max_shutter_ms=500), heat()
     states = []
