@@ -36,6 +36,7 @@ def account(step: Step) -> dict[str, Any]:
         **percentiles("", step.stats.busy_ms),
         **(percentiles("age_", step.stats.age_ms) if step.stats.age_ms else {}),
         **skew,
+        **({"behind_ms": behind} if step.channel and (behind := step.channel.behind_ms()) else {}),
     }
 
 

@@ -130,6 +130,11 @@ class Channel:
             self._changed.notify_all()
             return self._capacity
 
+    def behind_ms(self) -> dict[str, float]:
+        """Live, with several inputs: by how much the frames of each arrive later than those of the promptest."""
+        with self._changed:
+            return self._matcher.behind_ms() if isinstance(self._matcher, LiveMatcher) else {}
+
     def drops(self) -> dict[tuple[str, str], int]:
         """Drops by input and reason, sorted, as they are at one moment."""
         with self._changed:

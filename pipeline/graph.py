@@ -50,6 +50,7 @@ class Step:
     waiting: bool = False
     """In a channel, for frames to come or for room to send one."""
     failed_in_a_row: int = 0
+    failed: int = 0
     speechless: set[str] = field(default_factory=set)
     """Methods with which the node failed to tell how it does."""
 

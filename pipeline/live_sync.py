@@ -26,6 +26,7 @@ MS = 1_000_000
 LEAST_HOLD_NS = 200 * MS  # a stream is not lost before it was silent for so long,
 HOLD_INTERVALS = 3  # nor for so many of its usual intervals
 FIRST_SKEW_NS = 20 * MS  # tolerated until the interval of the driving stream is known
+MOST_WAIT_NS = 500 * MS  # for a partner: what is later is done without
 SLACK_NS = 2 * MS  # for what is a little later than ever before
 BACK_IN_TIME_NS = 1000 * MS  # further back than this and the stream's clock was set anew
 REMEMBERED = 30  # intervals and delays
@@ -87,9 +88,14 @@ class _Stream(Generic[T]):
         return (self.latest_ns or 0) + 0.9 * min(self.intervals, default=0)
 
     @property
-    def delay_ns(self) -> float:
+    def least_delay_ns(self) -> int:
+        """The shortest from capture to arrival of late."""
+        return min(self.delays, default=0)
+
+    @property
+    def delay_ns(self) -> int:
         """The longest from capture to arrival of late."""
-        return min(max(self.delays, default=0), self.hold_ns)
+        return max(self.delays, default=0)
 
     @property
     def head(self) -> _Item[T] | None:
@@ -190,6 +196,11 @@ class LiveMatcher(Generic[T]):
         driving = self._streams.values() if self.partial else (self._reference,)
         return all(s.ended and s.head is None for s in driving)
 
+    def behind_ms(self) -> dict[str, float]:
+        """By how much the items of each stream arrive later after their capture than those of the promptest one."""
+        delays = {s.name: s.least_delay_ns for s in self._streams.values() if s.delays}
+        return {name: (delay - min(delays.values())) / MS for name, delay in delays.items()}
+
     def drop_oldest(self, stream: str) -> None:
         """Let go of the oldest waiting item of a stream."""
         s = self._streams[stream]
@@ -231,6 +242,8 @@ class LiveMatcher(Generic[T]):
             return True
         if s.latest_ns is None:
             return False
+        if s.least_delay_ns - (head.arrived_ns - head.time_ns) > MOST_WAIT_NS:
+            return True  # its frames come too late, all of them
         distance_ns, to_next_ns = head.time_ns - s.latest_ns, s.next_ns - head.time_ns
         if distance_ns <= 0 or to_next_ns >= distance_ns:
             return True
@@ -240,14 +253,11 @@ class LiveMatcher(Generic[T]):
         return now_ns >= self._deadline_ns(s, driver, head)
 
     def _deadline_ns(self, s: _Stream[T], driver: _Stream[T], head: _Item[T]) -> float:
-        """When a better partner would have come, however late its stream has been of late.
-
-        An item whose time is still to come, as one with a wrong offset, waits no longer than a stream may be silent.
-        """
+        """When a better partner would have come, however late its stream has been of late."""
         if s.latest_ns is None:
             return self._lost_at_ns(s)
         better_ns = min(self._skew_ns(driver), head.time_ns - s.latest_ns)
-        from_ns = min(head.time_ns + s.delay_ns, head.arrived_ns + s.hold_ns)
+        from_ns = min(head.time_ns + s.delay_ns, head.arrived_ns + MOST_WAIT_NS)
         return min(from_ns + better_ns + SLACK_NS, self._lost_at_ns(s))
 
     def _decide(self, driver: _Stream[T], head: _Item[T]) -> Match[T] | None:

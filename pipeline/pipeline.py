@@ -222,15 +222,14 @@ class Pipeline:
 
     def _survives(self, step: Step, error: Exception) -> bool:
         """Count frames that failed. Live mode goes on after one; a node that does not get better ends the run."""
-        if step.channel is None:
-            return False
-        step.stats.dropped["ended" if isinstance(error, EndOfStream) else "error"] += 1
-        step.failed_in_a_row += 1
+        if step.channel is not None:
+            step.stats.dropped["ended" if isinstance(error, EndOfStream) else "error"] += 1
         if self.mode == "recorded" or isinstance(error, FATAL):
             return False
-        errors = step.stats.dropped["error"]
-        if errors == 1 or errors % BAD_FRAMES_IN_A_ROW == 0:
-            log.warning("%s: frame dropped (%d so far): %s", step.node.name, errors, error)
+        step.failed_in_a_row += 1
+        step.failed += 1
+        if step.failed == 1 or step.failed % BAD_FRAMES_IN_A_ROW == 0:
+            log.warning("%s: frame dropped (%d so far): %s", step.node.name, step.failed, error)
         return step.failed_in_a_row < BAD_FRAMES_IN_A_ROW
 
     def _breaks_off(self, step: Step, error: BaseException) -> bool:

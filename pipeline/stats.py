@@ -43,8 +43,8 @@ class Summary:
     seconds: float
     nodes: dict[str, dict[str, Any]]
     """By node: source, sink, taken, emitted, dropped (reason -> count, the inputs' before the node's own), p50_ms,
-    p95_ms, p99_ms, live also age_p50_ms and so on, max_skew_ms where there are several inputs, and what the node
-    reports of itself. A node that did not stop in time is not there."""
+    p95_ms, p99_ms, live also age_p50_ms and so on, max_skew_ms where there are several inputs, live also behind_ms
+    by input, and what the node reports of itself. A node that did not stop in time is not there."""
     broken: list[str]
     """Where frames in is not frames out + drops: always empty, unless the engine has a fault."""
 

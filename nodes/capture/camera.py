@@ -67,6 +67,7 @@ class CameraCapture(Node):
     ) -> None:
         self.device, self.wanted_size, self.fps, self.pixel_format = device, size, fps, pixel_format
         self.v4l2, self.offset_ms = dict(v4l2 or {}), offset_ms
+        self._offsets_ms = (offset_ms - 500, offset_ms + 500)  # to turn: so that a step of a slider is a small one
         self._device: Device | None = None
         self._path = Path()
         self._setup: Setup | None = None
@@ -113,7 +114,7 @@ class CameraCapture(Node):
         return {**self._count, "connected": float(self._device is not None)}
 
     def controls(self) -> dict[str, Control]:
-        found = {"offset_ms": control.number("Time offset", self.offset_ms, -10_000, 10_000, unit="ms")}
+        found = {"offset_ms": control.number("Time offset", self.offset_ms, *self._offsets_ms, unit="ms")}
         for name, value in self.v4l2.items():
             if limit := self._limits.get(name):
                 label = name.replace("_", " ").capitalize()

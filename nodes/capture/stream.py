@@ -75,6 +75,7 @@ class StreamCapture(Node):
             raise ConfigError(f"setting 'reconnect_s' is {list(reconnect_s)}: the first pause is the shorter one")
         self.transport, self.low_delay, self.reconnect_s = transport, low_delay, reconnect_s
         self.open_timeout_s, self.read_timeout_s, self.offset_ms = open_timeout_s, read_timeout_s, offset_ms
+        self._offsets_ms = (offset_ms - 500, offset_ms + 500)  # to turn: so that a step of a slider is a small one
         self.address = without_credentials(url)
         self._url, self._scheme, self._host = url, parts.scheme, parts.hostname
         self._clock = StreamClock()
@@ -129,7 +130,7 @@ class StreamCapture(Node):
         return {**self._count, "connected": connected, **drift}
 
     def controls(self) -> dict[str, Control]:
-        return {"offset_ms": control.number("Time offset", self.offset_ms, -10_000, 10_000, unit="ms")}
+        return {"offset_ms": control.number("Time offset", self.offset_ms, *self._offsets_ms, unit="ms")}
 
     # In the reader's thread:
 

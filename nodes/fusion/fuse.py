@@ -190,6 +190,7 @@ class Fuse(Node):
         if like is frame and frame.pixel_format in COLOURED:
             return frame.data, looks
         luma, own = resized(self._luma(name, frame), like.size[::-1]), self._range(name, frame)
+        luma = self._look.moved(luma) if name == self.sources[0] else luma
         data = grey_like(like, in_range(luma, SCALES[own], SCALES[fused_range(like)]))
         return self._look.painted(data, looks, luma, own, alone=True) if name == "infrared" else (data, looks)
 

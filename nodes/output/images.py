@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Any, Literal
 
@@ -9,6 +10,8 @@ from nodes.pictures import IMAGE_SUFFIXES, check_target, image_of, reason, write
 from pipeline.errors import ConfigError, OutputError
 from pipeline.frame import Frame
 from pipeline.node import Node
+
+log = logging.getLogger("streamfuse")
 
 
 class ImagesOutput(Node):
@@ -26,7 +29,7 @@ class ImagesOutput(Node):
             raise ConfigError(f"setting 'quality' is {quality}; legal is 1 to 100")
         self.path, self.suffix, self.quality = path, f".{format}", quality
         self.single = path.suffix.lower() in IMAGE_SUFFIXES
-        self._written = 0
+        self._written = self._lost = 0
 
     def open(self, sizes: dict[str, tuple[int, int] | None]) -> None:
         try:
@@ -44,11 +47,20 @@ class ImagesOutput(Node):
         if self.single and self._written:
             raise OutputError(f"{self.path}: holds one image, and a second frame came; give a folder")
         path = self.path if self.single else self._path_in_folder(frame)
-        write_image(path, image_of(frame), self.quality)
+        try:
+            write_image(path, image_of(frame), self.quality)
+        except OutputError as error:
+            if self.running is None or self.running.mode == "recorded":
+                raise
+            self._lost += 1  # a full disk is no reason to stop the picture
+            if self._lost == 1:
+                log.warning("%s: images are lost until there is room again: %s", self.name, error)
+            return
         self._written += 1
 
     def report(self) -> dict[str, Any]:
-        return {"path": str(self.path)} if self._written else {}
+        notes = {"notes": {"not_written": self._lost}} if self._lost else {}
+        return ({"path": str(self.path)} if self._written else {}) | notes
 
     def _path_in_folder(self, frame: Frame) -> Path:
         try:

@@ -28,7 +28,7 @@ class SheetOutput(Node):
     Args:
         path: the PNG file.
         columns: names of the inputs, from left to right.
-        at_s: moments in seconds; each shows the first frames at or after it.
+        at_s: moments in seconds, live from the first frame on; each shows the first frames at or after it.
         width: of a column in px, 16 to 4096.
     """
 
@@ -50,6 +50,7 @@ class SheetOutput(Node):
         self.path, self.columns, self.width = path, columns, width
         self.at_ns = sorted(round(at * 1e9) for at in at_s)
         self._rows: list[np.ndarray] = []
+        self._began_ns: int | None = None
         self._written = False
 
     def inputs(self) -> tuple[str, ...]:
@@ -60,6 +61,9 @@ class SheetOutput(Node):
 
     def process(self, **pictures: Frame) -> None:
         now = pictures[self.columns[-1]].timestamp_ns
+        if self._began_ns is None:  # recordings begin at their own 0
+            self._began_ns = now if self.running is not None and self.running.mode == "live" else 0
+        now -= self._began_ns
         if len(self._rows) < len(self.at_ns) and now >= self.at_ns[len(self._rows)]:
             self._rows.append(self._row([self._tile(pictures[name]) for name in self.columns]))
 

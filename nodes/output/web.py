@@ -48,6 +48,7 @@ class WebOutput(Node):
     """
 
     partial = True
+    max_hold_ms = 1000.0  # a view that comes late is shown all the same
 
     def __init__(
         self,

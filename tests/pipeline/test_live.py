@@ -234,3 +234,26 @@ def test_a_change_that_a_node_cannot_make_costs_no_frame(caplog: pytest.LogCaptu
     ends.set()
     assert "error" not in running.end().nodes["node"]["dropped"]
     assert "node: reset: the disk is full" in caplog.text
+
+
+class Stumbling(Clocked):
+    """A camera that fails at each second frame."""
+
+    def process(self) -> Frame:
+        frame = super().process()
+        if self.given % 2:
+            raise ValueError("a frame that nobody can read")
+        return frame
+
+
+def test_a_live_source_that_fails_now_and_then_goes_on(caplog: pytest.LogCaptureFixture):
+    ends, sink = threading.Event(), Sink()
+    running = Running(Pipeline({"camera": Stumbling(ends), "end": sink}, {"end": {"frame": "camera"}}))
+    for _ in range(3):
+        sink.called["process"].clear()
+        wait_for(sink.called["process"])
+    ends.set()
+    summary = running.end()
+    assert not summary.broken
+    assert summary.nodes["camera"]["taken"] == summary.nodes["camera"]["emitted"] >= 3
+    assert caplog.text.count("camera: frame dropped") == 1

@@ -149,6 +149,22 @@ def test_a_match_waits_no_longer_than_a_partner_needs():
         assert now - match.items["visible"][1] <= (17 + 45 + 2) * MS
 
 
+@pytest.mark.parametrize("late_ms", [150, 250, 450])
+def test_a_partner_that_is_always_late_is_waited_for(late_ms: float):
+    done = run({"infrared": Camera(30, delay_ms=(late_ms, late_ms)), "visible": Camera(30)})
+    matched = of_reference(done, 1500)
+    assert {match.held for _, match in matched} == {()}
+    assert all(now - match.items["visible"][1] <= (late_ms + 3) * MS for now, match in matched)
+    assert done.matcher.behind_ms() == {"infrared": pytest.approx(late_ms - 5, abs=0.1), "visible": 0}
+
+
+def test_a_partner_that_is_later_than_any_picture_may_be_is_done_without():
+    done = run({"infrared": Camera(30, delay_ms=(900, 900)), "visible": Camera(30)})
+    matched = of_reference(done, 1500)
+    assert {tuple(match.items) for _, match in matched} == {("visible",)}
+    assert all(now - match.items["visible"][1] <= 7 * MS for now, match in matched)
+
+
 def test_a_partner_just_before_is_taken_at_once():
     done = run({"infrared": Camera(30, phase_ms=-4), "visible": Camera(30)})
     for now, match in of_reference(done, 500):
@@ -263,7 +279,8 @@ def test_a_reference_with_stamps_of_the_future_does_not_stop_the_picture(ahead_m
     done = Run(LiveMatcher(["infrared", "visible"], "visible", partial=True)).feed(arrivals)
     done.check_count()
     during = [now for now, _ in done.matches if 2000 * MS < now < 4000 * MS]
-    assert len(during) >= 60 - (HOLD_MS + 50) * 30 / 1000
+    wait_ms = ahead_ms if ahead_ms <= 500 else HOLD_MS
+    assert len(during) >= 60 - (wait_ms + 50) * 30 / 1000
     assert all(later - now <= 40 * MS for now, later in itertools.pairwise(during[1:]))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -145,3 +146,18 @@ def test_closing_and_aborting_are_safe_at_any_time(tmp_path: Path) -> None:
         node.close()
         node.abort()
     assert not any(tmp_path.iterdir())
+
+
+def test_a_full_disk_costs_live_images_and_not_the_picture(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    node = ImagesOutput(tmp_path / "out")
+    node.running = SimpleNamespace(mode="live")  # type: ignore[assignment]
+    node.open({})
+    node.process(make_frame(0, "gray8", (64, 48)))
+    with files_no_larger_than(100):
+        node.process(make_frame(1, "gray8", (64, 48)))
+        node.process(make_frame(2, "gray8", (64, 48)))
+    node.process(make_frame(3, "gray8", (64, 48)))
+    node.close()
+    assert names(tmp_path / "out") == ["000000.png", "000003.png"]
+    assert node.report()["notes"] == {"not_written": 2}
+    assert caplog.text.count("images are lost until there is room again") == 1

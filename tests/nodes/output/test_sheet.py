@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import cv2
@@ -171,3 +172,15 @@ def test_its_inputs_are_its_columns(tmp_path: Path) -> None:
 def test_a_folder_that_is_not_there_is_told_before_anything_flows(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="there is no folder"):
         SheetOutput(tmp_path / "nowhere" / "a.png").open({})
+
+
+def test_live_the_moments_count_from_the_first_frame(tmp_path: Path) -> None:
+    node = SheetOutput(tmp_path / "a.png", ("a",), (0.0, 2.0))
+    node.running = SimpleNamespace(mode="live")  # type: ignore[assignment]
+    node.open({})
+    for second in range(4):
+        node.process(a=gray(50 * second, at_s=1000.0 + second))
+    node.close()
+    rows = pixels(tmp_path / "a.png")[:, :, 0]
+    assert len(np.unique(rows[-40:])) == 1
+    assert (rows[0, 0], rows[-1, -1]) == (0, 100)
