@@ -25,7 +25,7 @@ import numpy as np  # noqa: E402
 import torch  # noqa: E402
 
 from docs.models_page import CLIPS, CONTROL, page  # noqa: E402
-from models import catalog, evaluation, listing  # noqa: E402
+from models import catalog, evaluation, inference, listing  # noqa: E402
 from models.controls import Fusing, controls_for  # noqa: E402
 from nodes.capture.video import VideoCapture  # noqa: E402
 from nodes.fusion import bench, stability  # noqa: E402
@@ -37,6 +37,7 @@ FIGURES = catalog.WEIGHTS / listing.FIGURES
 PAGE = Path(__file__).with_suffix(".md")
 PEERS = Path(__file__).with_name("peers.json")
 FRAMES = 15  # pairs to time
+SHAPES = ((16, 1), (16, 2), (12, 3), (16, 3), (24, 2), (24, 3))  # channels and blocks
 
 # Data sets by task, as folders below --data.
 SETS = {
@@ -98,7 +99,12 @@ def measure(data: Path, only: Iterable[str] | None, before: Mapping[str, Any], l
         check_same(before["conditions"], conditions, "conditions")
         check_same(before.get("stability", {}).get("limit"), limit, "--frames")
     weights = {name: describe(*of) for name, of in shipped.items()}
-    speed = {"frames": FRAMES, "size": list(listing.SIZE), "milliseconds": time_in_turns(networks)}
+    speed = {
+        "frames": FRAMES,
+        "size": list(listing.SIZE),
+        "milliseconds": time_in_turns(networks),
+        "shapes": time_shapes(networks[min(networks)]),
+    }
     figures: dict[str, Any] = {"conditions": conditions, "weights": weights, "speed": speed, "quality": {}}
     for task in [task for task in SETS if any(about["task"] == task for about in weights.values())]:
         known = Known(before, weights, task)
@@ -142,6 +148,24 @@ def time_in_turns(networks: Mapping[str, Network]) -> dict[str, float]:
             fuse = partial(network.fuse_full_range, "", first, second)
             fuse()  # so that nothing is timed that the network before has left in the caches
             times[name].append(bench.timed(network.device, fuse)[1])
+    return {name: round(median(ms), 1) for name, ms in times.items()}
+
+
+def time_shapes(like: Network) -> dict[str, float]:
+    """Median milliseconds of `realtime` alone, untrained, by channels and blocks; in turns, on the same device."""
+    networks = {
+        f"{channels} channels, {blocks} blocks": inference.prepare(
+            catalog.build("realtime", {"channels": channels, "blocks": blocks}), like.device, like.precision
+        )
+        for channels, blocks in SHAPES
+    }
+    planes = [like.upload(plane, "full") for plane in bench.synthetic_pair(listing.SIZE)]
+    times: dict[str, list[float]] = {name: [] for name in networks}
+    with torch.inference_mode():
+        for _ in range(FRAMES):
+            for name, network in networks.items():
+                network(*planes)
+                times[name].append(bench.timed(like.device, partial(network, *planes))[1])
     return {name: round(median(ms), 1) for name, ms in times.items()}
 
 

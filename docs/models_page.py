@@ -115,6 +115,11 @@ def speed(figures: Mapping[str, Any]) -> str:
     if {"cadnif-infrared", "realtime-infrared"} <= times.keys():
         ratio = times["cadnif-infrared"] / times["realtime-infrared"]
         text += f" For infrared `realtime` is {ratio:.0f} times as fast as `cadnif`."
+    if shapes := figures["speed"].get("shapes"):
+        told = "; ".join(
+            f"{name} {ms:.1f} ms" for name, ms in sorted(shapes.items(), key=lambda item: (item[1], item[0]))
+        )
+        text += f"\n\nOther shapes of `realtime`, untrained, the network alone: {told}."
     return "\n".join([*lines, "", text, ""])
 
 
