@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -60,12 +61,12 @@ def do_check(options: argparse.Namespace) -> int:
 def do_fuse(options: argparse.Namespace) -> int:
     keys = ("task", "model", "weights", "device", "precision", "max_skew_ms")
     settings = {key: getattr(options, key) for key in keys}
-    sources = [path for path in (options.first, options.second, options.third) if path]
+    sources = [source for source in (options.first, options.second, options.third) if source]
     tree = shorthand.tree(sources, options.output, settings, fps=options.fps, codec=options.codec)
-    return run_pipeline(tree, options.json)
+    return run_pipeline(tree, options.json, options.seconds)
 
 
-def run_pipeline(tree: dict[str, dict[str, Any]], json_to: str | None, seconds: float | None = None) -> int:
+def run_pipeline(tree: dict[str, dict[str, Any]], json_to: str | None, seconds: float | None) -> int:
     shorthand.refuse_clashes(tree)
     return run_to_the_end(config.build(tree, nodes.TYPES), json_to, seconds)
 
@@ -175,7 +176,12 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
 
 
 def start() -> NoReturn:
-    sys.exit(main())
+    """The program. All files are closed when `main` returns; Python and torch would take a second and more to take
+    themselves apart, on a busy machine many, while somebody who pressed Ctrl-C waits."""
+    code = main()
+    with suppress(OSError):  # nobody may be reading any more
+        sys.stdout.flush()
+    os._exit(code)
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ import errno
 import re
 import socket
 from collections.abc import Collection
+from pathlib import Path
 from urllib.parse import SplitResult, urlsplit
 
 import av
@@ -14,6 +15,15 @@ from pipeline.errors import ConfigError, did_you_mean
 
 # Some cameras want the password in the path: rtsp://host/user=admin&password=1234&channel=1
 SECRET = re.compile(r"(?i)((?:user\w*|login|pass\w*|pwd|token|secret|auth\w*|key|sig\w*)=)[^&;/]*")
+
+
+Source = Path | str
+"""A path, or the address of a network stream."""
+
+
+def source_of(text: str) -> Source:
+    """What a word of the command line stands for; a path would make one slash of the two of an address."""
+    return text if re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", text) else Path(text)
 
 
 def without_credentials(url: str) -> str:

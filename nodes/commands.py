@@ -8,12 +8,15 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
+from nodes.addresses import source_of
 from nodes.tasks import INPUTS
 from pipeline.errors import ConfigError
 
 EPILOG = """\
 the main job, a pipeline from a config:
   python run.py CONFIG.yaml [node.setting=value ...]
+without cameras:
+  python run.py configs/night_vision.yaml --simulate
 
 exit codes: 0 done, 2 config or usage, 3 source, 4 device, 5 output, 6 frames lost in recorded mode, 130 interrupted
 """
@@ -47,7 +50,8 @@ def take_late(options: argparse.Namespace, rest: list[str]) -> None:
         rest.clear()
     for name in ("second", "third"):
         if rest and getattr(options, name, "") is None:
-            setattr(options, name, Path(rest.pop(0)))
+            word = rest.pop(0)
+            setattr(options, name, source_of(word) if options.command == "fuse" else Path(word))
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -65,9 +69,7 @@ def make_parser() -> argparse.ArgumentParser:
     run = add(commands, "run", "run a pipeline (the word may be left out)")
     add_config(run, "node.setting=value")
     add_simulate(run)
-    run.add_argument(
-        "--for", type=parse_seconds, dest="seconds", metavar="SECONDS", help="of live input: end after so long"
-    )
+    add_for(run)
     add_json(run, "the summary")
     check = add(commands, "check", "say what is wrong with a config, before it runs")
     add_config(check, "node.setting=value")
@@ -113,24 +115,35 @@ def add_simulate(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_for(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--for", type=parse_seconds, dest="seconds", metavar="SECONDS", help="of live input: end after so long"
+    )
+
+
 def add_json(parser: argparse.ArgumentParser, what: str) -> None:
     parser.add_argument("--json", metavar="FILE", help=f"write {what} as JSON; - for standard output")
 
 
 def add_fuse(commands: Any) -> None:
-    fuse = add(commands, "fuse", "fuse two images, two folders of images, or two videos; of exposures also three")
-    fuse.add_argument("first", type=Path, metavar="A", help="the first input of the task: infrared, under, near or mri")
+    what = "fuse two images, folders of images, videos or live streams; of exposures also three"
+    fuse = add(commands, "fuse", what)
+    first = "the first input of the task: infrared, under, near or mri; live: an address, such as rtsp://HOST/PATH"
+    fuse.add_argument("first", type=source_of, metavar="A", help=first)
     fuse.add_argument(
-        "second", type=Path, metavar="B", help="the second: visible (gives size and colour), over, far or other"
+        "second", type=source_of, metavar="B", help="the second: visible (gives size and colour), over, far or other"
     )
-    fuse.add_argument("third", type=Path, metavar="C", nargs="?", help="of three exposures the brightest")
-    fuse.add_argument("-o", "--output", type=Path, required=True, metavar="OUT", help="image, folder or video to write")
+    fuse.add_argument("third", type=source_of, metavar="C", nargs="?", help="of three exposures the brightest")
+    fuse.add_argument(
+        "-o", "--output", type=source_of, required=True, metavar="OUT", help="image, folder or video to write"
+    )
     add_network_options(fuse)
     fuse.add_argument("--fps", type=float, default=25.0, help="images a second of folders, for video output")
     fuse.add_argument(
         "--max-skew-ms", type=float, metavar="MS", help="frames further apart are not fused (half a frame)"
     )
     fuse.add_argument("--codec", choices=["auto", "h264", "ffv1"], default="auto", help="of video output")
+    add_for(fuse)
     add_json(fuse, "the summary")
 
 

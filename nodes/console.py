@@ -6,6 +6,7 @@ import json
 import logging
 import math
 import os
+import re
 import signal
 import sys
 import time
@@ -17,6 +18,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from nodes.addresses import without_credentials
 from nodes.pictures import check_target, write_whole
 from pipeline.errors import INTERRUPTED, ConfigError, OutputError, StreamfuseError
 from pipeline.pipeline import Pipeline
@@ -25,6 +27,8 @@ from pipeline.stats import Summary
 log = logging.getLogger("streamfuse")
 
 STATUS_SECONDS = 10.0
+LATE_MS = 100  # a stream that comes so much later than its partner makes the fused picture late, or is left out
+ADDRESS = re.compile(r"\b([A-Za-z][\w+.-]*)(://?)([^\s'\"/][^\s'\"]*)")  # one slash: of an address taken for a path
 
 
 def run_to_the_end(pipeline: Pipeline, json_to: str | None, seconds: float | None = None) -> int:
@@ -171,7 +175,8 @@ class LiveStatus:
             parts.append(f"{node['age_p50_ms']:.0f} ms after capture (p99 {node['age_p99_ms']:.0f})")
         states = [f"{count:.0f} {key[:-7]}" for key, count in new.items() if key.endswith("_frames") and count]
         drops = [f"{count} dropped: {key}" for key, count in new.items() if key in node["dropped"] and count]
-        log.info("%s", ", ".join(parts + states + drops))
+        late = [f"{key} comes {ms:.0f} ms late" for key, ms in node.get("behind_ms", {}).items() if ms > LATE_MS]
+        log.info("%s", ", ".join(parts + states + drops + late))
 
 
 def tell(summary: Summary, json_to: str | None) -> None:
@@ -192,10 +197,17 @@ def say(text: str) -> None:
 
 
 def say_error(error: StreamfuseError) -> None:
-    """In one line, whatever the names in it are made of."""
+    """In one line, whatever the names in it are made of, and with no password of an address in it."""
     text = "".join(c if c.isprintable() else repr(c)[1:-1] for c in str(error))
+    text = ADDRESS.sub(without_password, text)
     with suppress(OSError):  # a log on the disk that is full; the exit code tells it, too
         print(f"error: {text}", file=sys.stderr)
+
+
+def without_password(address: re.Match[str]) -> str:
+    """What may be shown of an address in a text."""
+    scheme, mark, rest = address.groups()
+    return without_credentials(f"{scheme}://{rest}").replace("://", mark, 1)
 
 
 def check_json_target(to: str | None) -> None:

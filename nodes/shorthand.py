@@ -6,20 +6,22 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from nodes.addresses import Source, without_credentials
 from nodes.pictures import IMAGE_SUFFIXES, images_in
 from nodes.tasks import BRACKET, INPUTS
 from pipeline.errors import ConfigError, SourceError
 
 VIDEO_SUFFIXES = {".mp4", ".mov", ".mkv"}
+ADDRESS = "a live stream"
 Tree = dict[str, dict[str, Any]]
 
 
-def tree(sources: Sequence[Path], output: Path, settings: Mapping[str, Any], *, fps: float, codec: str) -> Tree:
-    """Nodes that fuse images, folders of images or videos: two of a kind, or three exposures.
+def tree(sources: Sequence[Source], output: Source, settings: Mapping[str, Any], *, fps: float, codec: str) -> Tree:
+    """Nodes that fuse images, folders of images, videos or live streams: two of a kind, or three exposures.
 
     Args:
         sources: in the order of the task's inputs.
-        output: what to write; its name says as what.
+        output: what to write; its name says as what. An address is refused.
         settings: of the fusion node, `task` among them.
         fps: images a second of folders.
         codec: of video output.
@@ -28,20 +30,16 @@ def tree(sources: Sequence[Path], output: Path, settings: Mapping[str, Any], *, 
         ConfigError: kinds that do not go together.
         SourceError: a source is missing, or the folders do not pair.
     """
+    if isinstance(output, str):
+        raise ConfigError(
+            f"-o {shown(output)}: is an address; give a file or a folder (output.stream in a config pushes)"
+        )
     if len(sources) > 2 and settings["task"] != "exposure":
-        raise ConfigError(f"{sources[2]}: task {settings['task']!r} has two sources; three are for --task exposure")
-    first, *others = sources
-    kind = kind_of(first)
-    for path in others:
-        if kind_of(path) != kind:
-            raise ConfigError(f"{first} is {kind}, {path} is {kind_of(path)}: all must be of one kind")
-        if kind == "a folder":
-            check_same_names(first, path)
+        task = settings["task"]
+        raise ConfigError(f"{shown(sources[2])}: task {task!r} has two sources; three are for --task exposure")
+    kind = common_kind(sources)
     names = BRACKET if len(sources) == 3 else INPUTS[settings["task"]]
-    nodes: Tree = {
-        name: {"type": "capture.video", "path": str(path), "fps": fps}
-        for name, path in zip(names, sources, strict=True)
-    }
+    nodes: Tree = {name: capture_of(source, fps) for name, source in zip(names, sources, strict=True)}
     nodes["fuse"] = {"type": "fusion.fuse", "inputs": {name: name for name in names}, **settings}
     if len(sources) == 3:
         nodes["fuse"]["exposures"] = 3
@@ -49,6 +47,40 @@ def tree(sources: Sequence[Path], output: Path, settings: Mapping[str, Any], *, 
         nodes["fuse"]["steady"] = True  # the images are frames
     nodes["output"] = {"inputs": "fuse", "path": str(output), **output_for(kind, output, codec)}
     return nodes
+
+
+def shown(source: Source) -> str:
+    """As it may stand in a message."""
+    return without_credentials(source) if isinstance(source, str) else str(source)
+
+
+def capture_of(source: Source, fps: float) -> dict[str, Any]:
+    if isinstance(source, str):
+        return {"type": "capture.stream", "url": source}
+    return {"type": "capture.video", "path": str(source), "fps": fps}
+
+
+def common_kind(sources: Sequence[Source]) -> str:
+    """What all the sources are; folders among them pair.
+
+    Raises:
+        ConfigError: they are not all of one kind.
+        SourceError: one is missing, or the folders do not pair.
+    """
+    addresses = [source for source in sources if isinstance(source, str)]
+    paths = [source for source in sources if isinstance(source, Path)]
+    if not paths:
+        return ADDRESS
+    if addresses:
+        raise ConfigError(f"{shown(addresses[0])} is live, {paths[0]} is recorded: all must be live, or all recorded")
+    first, *others = paths
+    kind = kind_of(first)
+    for path in others:
+        if kind_of(path) != kind:
+            raise ConfigError(f"{first} is {kind}, {path} is {kind_of(path)}: all must be of one kind")
+        if kind == "a folder":
+            check_same_names(first, path)
+    return kind
 
 
 def kind_of(path: Path) -> str:

@@ -53,6 +53,7 @@ class Pipeline:
         self._go = threading.Event()
         self._stopping = threading.Event()
         self._aborted = False
+        self._flowed_at: float | None = None  # when all nodes were open
         self._failure: BaseException | None = None
         self._moved: list[tuple[int, int]] = []
 
@@ -76,7 +77,7 @@ class Pipeline:
             self._watch(None)
         for name in (name for name, step in self.steps.items() if step.alive):
             log.warning("%s: did not stop within %.1f s and is left behind", name, STOP_SECONDS)
-        summary = summarise(self.mode, time.monotonic() - began, self.steps)
+        summary = summarise(self.mode, time.monotonic() - (self._flowed_at or began), self.steps)
         self._judge(summary)
         return summary
 
@@ -194,6 +195,7 @@ class Pipeline:
     def _be_ready(self, step: Step) -> None:
         step.ready.set()
         if all(other.ready.is_set() for other in self.steps.values()):
+            self._flowed_at = self._flowed_at or time.monotonic()
             self._go.set()
 
     def _advance(self, step: Step) -> bool:

@@ -41,6 +41,7 @@ class Summary:
 
     mode: str
     seconds: float
+    """From when all nodes were open."""
     nodes: dict[str, dict[str, Any]]
     """By node: source, sink, taken, emitted, dropped (reason -> count, the inputs' before the node's own), p50_ms,
     p95_ms, p99_ms, live also age_p50_ms and so on, max_skew_ms where there are several inputs, live also behind_ms

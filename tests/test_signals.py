@@ -12,12 +12,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-import av
 import pytest
 
 from tests import media
+from tests.programs import ROOT, frames_that_play
 
-ROOT = Path(__file__).resolve().parents[1]
 PATIENCE = 120.0  # seconds until a test gives up waiting for what should come at once
 FRAMES = 800  # more than are done before the signal comes, by far
 
@@ -47,15 +46,6 @@ def wait_until(condition: Callable[[], bool], process: subprocess.Popen[str]) ->
         assert time.monotonic() < deadline, "what was waited for did not happen"
         with suppress(subprocess.TimeoutExpired):
             pytest.fail(f"it ended too soon, with {process.wait(0.05)}")
-
-
-def frames_that_play(path: Path) -> int:
-    """While it is written, too; 0 as long as there is nothing to play."""
-    count = 0
-    with suppress(av.FFmpegError), av.open(str(path)) as container:
-        for _ in container.decode(video=0):
-            count += 1
-    return count
 
 
 @pytest.mark.slow

@@ -9,12 +9,15 @@ import pytest
 
 import nodes
 from nodes import shorthand
+from nodes.addresses import Source, source_of
+from nodes.commands import parse
 from pipeline import config
 from pipeline.errors import ConfigError, SourceError
 from tests import media
+from tests.conftest import Command
 
 
-def tree(*paths: Path, task: str = "infrared") -> shorthand.Tree:
+def tree(*paths: Source, task: str = "infrared") -> shorthand.Tree:
     """Of the sources, and the output last."""
     return shorthand.tree(paths[:-1], paths[-1], {"task": task}, fps=12.5, codec="h264")
 
@@ -85,6 +88,94 @@ def test_the_output_is_of_the_kind_that_its_name_says(
 def test_an_output_that_does_not_go_with_the_inputs_is_refused(tmp_path: Path, kind: str, name: str) -> None:
     with pytest.raises(ConfigError, match=f"{name}: .* legal are "):
         tree(*sources(kind, tmp_path), tmp_path / name)
+
+
+ADDRESSES = ("rtsp://admin:s3cret@camera/1", "http://camera/2?token=s3cret", "udp://:5000")
+
+
+@pytest.mark.parametrize("text", [*ADDRESSES, "SRT://host:1", "no-such.scheme+1://x"])
+def test_a_word_with_a_scheme_is_an_address_and_stays_as_it_is(text: str) -> None:
+    assert source_of(text) == text
+
+
+@pytest.mark.parametrize("text", ["a.mkv", "rtsp:/camera", "://x", "9://x", "folder/a://b", "a b://c", "C:/film.mkv"])
+def test_any_other_word_is_a_path(text: str) -> None:
+    assert source_of(text) == Path(text)
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"), [("out.mkv", "output.video"), ("out.MP4", "output.video"), ("out", "output.images")]
+)
+def test_two_addresses_are_live_streams(tmp_path: Path, name: str, kind: str) -> None:
+    made = tree(*ADDRESSES[:2], tmp_path / name)
+    assert made["infrared"] == {"type": "capture.stream", "url": ADDRESSES[0]}
+    assert made["visible"] == {"type": "capture.stream", "url": ADDRESSES[1]}
+    assert made["fuse"] == {
+        "type": "fusion.fuse",
+        "inputs": {"infrared": "infrared", "visible": "visible"},
+        "task": "infrared",
+    }
+    assert made["output"]["type"] == kind
+    shorthand.refuse_clashes(made)
+    assert config.build(made, nodes.TYPES).mode == "live"
+
+
+def test_three_addresses_are_three_exposures(tmp_path: Path) -> None:
+    made = tree(*ADDRESSES, tmp_path / "out.mkv", task="exposure")
+    assert [made[name]["url"] for name in ("under", "middle", "over")] == list(ADDRESSES)
+    assert made["fuse"]["exposures"] == 3
+    assert config.build(made, nodes.TYPES).mode == "live"
+
+
+def test_live_and_recorded_do_not_mix(tmp_path: Path) -> None:
+    video, folder, gone = sources("videos", tmp_path)[0], sources("folders", tmp_path)[0], tmp_path / "gone.mkv"
+    for path in (video, folder, gone):
+        for pair in ((ADDRESSES[0], path), (path, ADDRESSES[0])):
+            with pytest.raises(ConfigError, match=rf"^rtsp://camera/1 is live, {path} is recorded: all must be live"):
+                tree(*pair, tmp_path / "out.mkv")
+    with pytest.raises(ConfigError, match=r"^http://camera/2\?\.\.\. is live"):
+        tree(video, video, ADDRESSES[1], tmp_path / "out.mkv", task="exposure")
+
+
+def test_streams_are_not_written_to_an_image_or_to_an_address(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"out.png: .* legal are "):
+        tree(*ADDRESSES[:2], tmp_path / "out.png")
+    with pytest.raises(ConfigError, match=r"^-o rtsp://camera/1: is an address; give a file or a folder"):
+        tree(*ADDRESSES[:2], ADDRESSES[0])
+
+
+def test_no_mistake_with_addresses_shows_a_password(command: Command, tmp_path: Path) -> None:
+    camera, files, out = "rtsp://admin:s3c/r@t@camera/1", media.write_pair(tmp_path), tmp_path / "out.mkv"
+    for words, told in (
+        (("fuse", camera, files[1], "-o", out), "is live, "),
+        (("fuse", camera, camera, camera, "-o", out), "three are for --task exposure"),
+        (("fuse", camera, camera, camera, camera, "-o", out), "unrecognized arguments: rtsp://camera/1"),
+        (("fuse", camera, camera, "-o", camera), "-o rtsp://camera/1: is an address"),
+        (("fuse", camera.replace("rtsp", "ftp"), camera, "-o", out), "cannot work with 'ftp'"),
+        (("fuse", camera, camera, "-o", out, "--for", camera), "rtsp://camera/1' is not a number of seconds"),
+        (("eval", camera, camera), "no such file"),
+        ((camera, camera), "invalid choice: 'rtsp://camera/1'"),
+    ):
+        outcome = command(*words)
+        assert outcome.code in (2, 3)
+        assert told in outcome.error
+        assert "camera/1" in outcome.error
+        assert "admin" not in outcome.err
+        assert "t@" not in outcome.err
+    assert not out.exists()
+
+
+def test_recordings_are_read_to_their_end(command: Command, tmp_path: Path) -> None:
+    outcome = command("fuse", *media.write_pair(tmp_path), "-o", tmp_path / "out.png", "--for", "1")
+    assert outcome.code == 2
+    assert "--for: it is for live pipelines" in outcome.error
+
+
+def test_the_third_address_may_stand_behind_the_options() -> None:
+    options = parse(["fuse", *ADDRESSES[:2], "-o", "out.mkv", "--task", "exposure", "--for", "5", ADDRESSES[2]])
+    assert (options.first, options.second, options.third) == ADDRESSES
+    assert options.output == Path("out.mkv")
+    assert options.seconds == 5
 
 
 def test_inputs_of_two_kinds_are_refused(tmp_path: Path) -> None:
