@@ -229,13 +229,13 @@ def test_an_unknown_loss_setting_or_override_is_told() -> None:
 def test_a_committed_config_is_valid_and_makes_the_weights_of_its_name(path: Path) -> None:
     config = read_config(path)
     assert config.run == Path("runs", path.stem)
-    if path.stem == "cadnif-base":  # which nothing is fused with: others begin with it
-        assert config.weights == Path("runs", "cadnif-base", "weights.safetensors")
+    if path.stem.endswith("-base"):  # which nothing is fused with: others begin with it
+        assert config.weights == Path("runs", path.stem, "weights.safetensors")
     else:
         assert path.stem == f"{config.model}-{config.task}"
         assert config.weights == Path("models", "weights", f"{path.stem}.safetensors")
     if config.start:
-        assert config.start == read_config(CONFIGS / "cadnif-base.yaml").weights
+        assert config.start in [read_config(base).weights for base in CONFIGS.glob(f"{config.model}*-base.yaml")]
     assert f"python run.py train configs/training/{path.name}\n" in path.read_text()
     catalog.build(config.model, config.options)
     assert config.sources == 2 or config.model == "cadnif" or config.options.get("symmetric")

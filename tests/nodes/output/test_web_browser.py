@@ -127,7 +127,7 @@ def test_the_page_shows_pictures_state_numbers_and_curves(fed: Fed, browse: Brow
 
 
 def test_layouts_show_one_all_or_two_with_a_divider_to_drag(fed: Fed, browse: Browse) -> None:
-    figures = "[...document.querySelectorAll('figure:not([hidden]) canvas[role=img]')].length - 4"  # less the plots
+    figures = "document.querySelectorAll('#stage figure:not([hidden]) canvas[role=img]').length"
     cut = "Number(document.querySelector('#divider').getAttribute('aria-valuenow'))"
 
     async def act(browser: Browser) -> None:
