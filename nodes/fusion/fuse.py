@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import logging
-import time
-from collections import Counter, deque
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -19,7 +18,7 @@ from nodes.fusion.look import Look
 from nodes.fusion.network import SCALES, Device, Network, Precision
 from nodes.fusion.palettes import Palette
 from nodes.fusion.planes import grey_like, in_range, luma_of, luma_range, resized
-from nodes.fusion.presence import Presence
+from nodes.fusion.presence import Presence, States
 from nodes.fusion.thermal import Agc, AgcMode
 from nodes.tasks import BRACKET, INPUTS
 from pipeline import control
@@ -31,7 +30,6 @@ from pipeline.node import Node
 log = logging.getLogger("streamfuse")
 
 COLOURED = ("yuv420p", "bgr24")
-MOST_TOLD = 10  # changes of state a minute: a sensor that flaps shall not fill the log
 
 
 class Fuse(Node):
@@ -98,10 +96,11 @@ class Fuse(Node):
             raise ConfigError(f"setting 'model' is {model!r}.{did_you_mean(str(model), MODELS)}")
         if reference not in (None, *self.sources):
             raise ConfigError(f"setting 'reference' is {reference!r}.{did_you_mean(str(reference), self.sources)}")
-        self.reference, self.max_skew_ms = reference or self.sources[-1], max_skew_ms
+        self.reference: str = reference or self.sources[-1]
+        self.max_skew_ms = max_skew_ms
         self.max_hold_ms, self.partial = max_hold_ms, True
         self._presence = Presence(self.sources, max_shutter_ms)
-        self._states: Counter[str] = Counter()
+        self._states = States()
         self._last: Frame | None = None
         if device != "cuda":
             inference.keep_memory()  # now: threads that have begun already would keep to heaps of their own
@@ -113,7 +112,6 @@ class Fuse(Node):
         self._network: Network | None = None
         self._state: State | None = None
         self._told: set[str] = set()
-        self._told_state, self._told_at_s = "", deque[float](maxlen=MOST_TOLD)
         self._sequence = 0
 
     def inputs(self) -> tuple[str, ...]:
@@ -130,13 +128,13 @@ class Fuse(Node):
         used, state = frames, "fused"
         if self._live:
             used, state = self._presence.judge(frames, self.held)
-        self._tell(state)
+        self._states.note(state, self.name)
         if len(used) == 1:
             ((name, only),) = used.items()
             data, looks = self._passed_through(name, only)
         else:
             data, looks = self._fuse({name: used[name] for name in self.sources if name in used})
-        reference = frames.get(self.reference or "", next(reversed(used.values())))
+        reference = used[self._driver(used)]
         skews = [abs(frame.timestamp_ns - reference.timestamp_ns) for frame in used.values()]
         self._sequence += 1
         return Frame(
@@ -150,6 +148,11 @@ class Fuse(Node):
             name=reference.name,
             fusion=Fusion(state, max(skews), {name: frame.timestamp_ns for name, frame in frames.items()}),
         )
+
+    def _driver(self, used: Mapping[str, Frame]) -> str:
+        """The source that gives the fused frame its time: the reference, or one that stands in while that is silent."""
+        fresh = [name for name in used if name not in self.held] or list(used)
+        return self.reference if self.reference in fresh else fresh[-1]
 
     @property
     def _live(self) -> bool:
@@ -194,31 +197,15 @@ class Fuse(Node):
         data = grey_like(like, in_range(luma, SCALES[own], SCALES[fused_range(like)]))
         return self._look.painted(data, looks, luma, own, alone=True) if name == "infrared" else (data, looks)
 
-    def _tell(self, state: str) -> None:
-        """Count the states, and say it when a source is lost or back; not each time that one is held."""
-        self._states[state] += 1
-        if state not in ("held", self._told_state) and not self._told_enough():
-            if self._told_state or state != "fused":
-                log.warning("%s: %s from now on", self.name, state.replace("_", " "))
-            self._told_state = state
-
-    def _told_enough(self) -> bool:
-        """Whether there were too many changes in the last minute to tell one more."""
-        now_s, told = time.monotonic(), self._told_at_s
-        if len(told) == MOST_TOLD and now_s - told[0] < 60:
-            return True
-        told.append(now_s)
-        return False
-
     def close(self) -> None:
         self._network = self._state = None
 
     def report(self) -> dict[str, Any]:
-        states = {"states": dict(self._states)} if self._live else {}
+        states = {"states": dict(self._states.counts)} if self._live else {}
         return {"model": self.model, "task": self.task, **states}
 
     def gauges(self) -> dict[str, float]:
-        return {f"{state}_frames": count for state, count in self._states.copy().items()}
+        return {f"{state}_frames": count for state, count in self._states.counts.copy().items()}
 
     def controls(self) -> dict[str, Control]:
         agc = control.choice(f"Gain of {self.sources[0]}", self.agc, ("auto", "off", "linear", "plateau", "fixed"))

@@ -7,12 +7,18 @@ repeats them to keep a rate, show a picture that is frozen.
 
 from __future__ import annotations
 
+import logging
+import time
+from collections import Counter, deque
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from pipeline.frame import Frame
 
+log = logging.getLogger("streamfuse")
+
+MOST_TOLD = 10  # changes of state a minute: a sensor that flaps shall not fill the log
 FROZEN_NS = 150_000_000  # a thermal camera of 9 Hz that is read at 30 gives each picture three times, over 74 ms
 ROWS = 16  # every so manieth row tells most changes at a fraction of the time
 
@@ -57,6 +63,32 @@ class Presence:
         if last is None or not same_picture(last, frame):
             self._since_ns[name] = frame.timestamp_ns
         return frame.timestamp_ns - self._since_ns[name]
+
+
+class States:
+    """Counts the states of fused frames, and tells when a source is lost or back; not each time that one is held."""
+
+    def __init__(self) -> None:
+        self.counts: Counter[str] = Counter()
+        self._told = ""
+        self._told_at_s: deque[float] = deque(maxlen=MOST_TOLD)
+
+    def note(self, state: str, node: str) -> None:
+        """The state of the next frame of a node."""
+        self.counts[state] += 1
+        if state in ("held", self._told) or self._told_enough():
+            return
+        if self._told or state != "fused":
+            log.warning("%s: %s from now on", node, state.replace("_", " "))
+        self._told = state
+
+    def _told_enough(self) -> bool:
+        """Whether there were too many changes in the last minute to tell one more."""
+        now_s, told = time.monotonic(), self._told_at_s
+        if len(told) == MOST_TOLD and now_s - told[0] < 60:
+            return True
+        told.append(now_s)
+        return False
 
 
 def same_picture(one: Frame, other: Frame) -> bool:
