@@ -89,7 +89,7 @@ class Step:
         if match is None:
             return None
         self.stats.taken += 1
-        self.node.held = match.held
+        self.node.held, self.node.driver = match.held, match.driver
         return match.items
 
     def work(self, inputs: Mapping[str, Frame]) -> Made:

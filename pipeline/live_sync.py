@@ -279,7 +279,7 @@ class LiveMatcher(Generic[T]):
             self._leave_before(self._streams[name], item)
         items = {name: chosen[name].item for name in self._streams if name in chosen}
         skew_ns = max(abs(item.time_ns - head.time_ns) for item in chosen.values())
-        return Match(items, skew_ns, fresh, tuple(held))
+        return Match(items, skew_ns, fresh, tuple(held), driver.name)
 
     def _start_anew(self, s: _Stream[T]) -> None:
         """The clock of a stream was set back: what waits is of another time."""

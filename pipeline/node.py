@@ -61,6 +61,8 @@ class Node:
     """With several inputs, live: works with some of them missing, which `process` then does not get."""
     held: tuple[str, ...] = ()
     """Set before `process`: the inputs whose frame is an older one, for none came that is near enough."""
+    driver: str = ""
+    """Set before `process`, live: the input that gives the moment, the reference or what stands in for it."""
     running: Running | None = None
     """The pipeline, from before `open` on."""
 

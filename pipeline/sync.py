@@ -27,6 +27,8 @@ class Match(Generic[T]):
     """Streams whose item is in a match for the first time: a partner may serve several items of the reference."""
     held: tuple[str, ...] = ()
     """Streams whose item is further away than near partners are, and is used for want of a nearer one (live)."""
+    driver: str = ""
+    """The stream whose item wanted partners: the reference, or what stands in for it (live)."""
 
 
 @dataclass(slots=True)

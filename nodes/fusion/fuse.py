@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -134,7 +133,7 @@ class Fuse(Node):
             data, looks = self._passed_through(name, only)
         else:
             data, looks = self._fuse({name: used[name] for name in self.sources if name in used})
-        reference = used[self._driver(used)]
+        reference = used.get(self.driver or self.reference, next(reversed(used.values())))
         skews = [abs(frame.timestamp_ns - reference.timestamp_ns) for frame in used.values()]
         self._sequence += 1
         return Frame(
@@ -148,11 +147,6 @@ class Fuse(Node):
             name=reference.name,
             fusion=Fusion(state, max(skews), {name: frame.timestamp_ns for name, frame in frames.items()}),
         )
-
-    def _driver(self, used: Mapping[str, Frame]) -> str:
-        """The source that gives the fused frame its time: the reference, or one that stands in while that is silent."""
-        fresh = [name for name in used if name not in self.held] or list(used)
-        return self.reference if self.reference in fresh else fresh[-1]
 
     @property
     def _live(self) -> bool:

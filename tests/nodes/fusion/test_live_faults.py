@@ -113,7 +113,7 @@ def watch(arrivals: list[Arrival], node: Fuse) -> list[Shown]:
 
     def ask(now_ns: int) -> int:
         while (match := matcher.pull(now_ns)) is not None:
-            node.held = match.held
+            node.held, node.driver = match.held, match.driver
             fresh.update(match.fresh)
             made = node.process(**match.items)
             assert made.fusion is not None
