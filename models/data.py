@@ -85,8 +85,10 @@ def images_by_stem(folder: Path) -> dict[str, Path]:
     return found
 
 
-def natural(path: Path) -> list[tuple[int, int | str]]:
-    return [(0, int(part)) if part.isdecimal() else (1, part) for part in re.split(r"(\d+)", path.name.lower())]
+def natural(path: Path) -> tuple[list[tuple[int, int | str]], str]:
+    """As people count: 2 before 10; of a02 and a2 the one of the two that sorts first."""
+    parts = re.split(r"(\d+)", path.name.lower())
+    return [(0, int(part)) if part.isdecimal() else (1, part) for part in parts], path.name
 
 
 def name_of(first: Path) -> str:

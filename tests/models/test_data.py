@@ -180,3 +180,9 @@ def test_two_images_of_one_name_are_told(tmp_path: Path) -> None:
         write(tmp_path / f"1.{suffix}")
     with pytest.raises(DataError, match="have one name, by which images are paired"):
         find_sets(tmp_path, "exposure")
+
+
+def test_names_that_count_alike_have_one_order_wherever_they_lie(tmp_path: Path) -> None:
+    for name in ("a10", "a2", "a010", "a02"):
+        write(tmp_path / f"{name}.png")
+    assert [path.stem for path in find_images(tmp_path)] == ["a02", "a2", "a010", "a10"]
