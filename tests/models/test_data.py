@@ -8,7 +8,17 @@ import cv2
 import numpy as np
 import pytest
 
-from models.data import DataError, find_images, find_pairs, find_scenes, find_sets, name_of, read_luma, read_set
+from models.data import (
+    DataError,
+    find_images,
+    find_pairs,
+    find_scenes,
+    find_sets,
+    images_by_stem,
+    name_of,
+    read_luma,
+    read_set,
+)
 
 
 def write(path: Path, size: tuple[int, int] = (8, 10), level: int = 0) -> None:
@@ -185,4 +195,4 @@ def test_two_images_of_one_name_are_told(tmp_path: Path) -> None:
 def test_names_that_count_alike_have_one_order_wherever_they_lie(tmp_path: Path) -> None:
     for name in ("a10", "a2", "a010", "a02"):
         write(tmp_path / f"{name}.png")
-    assert [path.stem for path in find_images(tmp_path)] == ["a02", "a2", "a010", "a10"]
+    assert list(images_by_stem(tmp_path)) == ["a02", "a2", "a010", "a10"]
