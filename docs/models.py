@@ -102,7 +102,7 @@ def measure(data: Path, only: Iterable[str] | None, before: Mapping[str, Any], l
     speed = {
         "frames": FRAMES,
         "size": list(listing.SIZE),
-        "milliseconds": time_in_turns(networks),
+        "milliseconds": time_networks(networks),
         "shapes": time_shapes(networks[min(networks)]),
     }
     figures: dict[str, Any] = {"conditions": conditions, "weights": weights, "speed": speed, "quality": {}}
@@ -136,36 +136,37 @@ def describe(model: str, task: str) -> dict[str, Any]:
     return listing.describe(model, task) | {"sha256": digest}
 
 
-def time_in_turns(networks: Mapping[str, Network]) -> dict[str, float]:
-    """Median milliseconds of a pair from memory to memory; in turns, so that all see the same state of the machine."""
+def time_networks(networks: Mapping[str, Network]) -> dict[str, float]:
+    """Median milliseconds of a pair from memory to memory."""
     first, second = bench.synthetic_pair(listing.SIZE)
-    times: dict[str, list[float]] = {name: [] for name in networks}
     for network in networks.values():
         network.warm_up(listing.SIZE)
-    for number in range(FRAMES):
-        print(f"speed, pair {number + 1} of {FRAMES}", file=sys.stderr)
-        for name, network in networks.items():
-            fuse = partial(network.fuse_full_range, "", first, second)
-            fuse()  # so that nothing is timed that the network before has left in the caches
-            times[name].append(bench.timed(network.device, fuse)[1])
-    return {name: round(median(ms), 1) for name, ms in times.items()}
+    device = networks[min(networks)].device
+    calls = {name: partial(network.fuse_full_range, "", first, second) for name, network in networks.items()}
+    return time_in_turns("speed, pair", device, calls)
 
 
 def time_shapes(like: Network) -> dict[str, float]:
-    """Median milliseconds of `realtime` alone, untrained, by channels and blocks; in turns, on the same device."""
-    networks = {
-        f"{channels} channels, {blocks} blocks": inference.prepare(
-            catalog.build("realtime", {"channels": channels, "blocks": blocks}), like.device, like.precision
-        )
-        for channels, blocks in SHAPES
-    }
+    """Median milliseconds of `realtime` alone, untrained, by channels and blocks; on the same device."""
     planes = [like.upload(plane, "full") for plane in bench.synthetic_pair(listing.SIZE)]
-    times: dict[str, list[float]] = {name: [] for name in networks}
+    calls = {}
+    for channels, blocks in SHAPES:
+        network = catalog.build("realtime", {"channels": channels, "blocks": blocks})
+        calls[f"{channels} channels, {blocks} blocks"] = partial(
+            inference.prepare(network, like.device, like.precision), *planes
+        )
     with torch.inference_mode():
-        for _ in range(FRAMES):
-            for name, network in networks.items():
-                network(*planes)
-                times[name].append(bench.timed(like.device, partial(network, *planes))[1])
+        return time_in_turns("shapes, pair", like.device, calls)
+
+
+def time_in_turns(what: str, device: torch.device, calls: Mapping[str, Callable[[], Any]]) -> dict[str, float]:
+    """Median milliseconds of each call; in turns, so that all see the same state of the machine."""
+    times: dict[str, list[float]] = {name: [] for name in calls}
+    for number in range(FRAMES):
+        print(f"{what} {number + 1} of {FRAMES}", file=sys.stderr)
+        for name, call in calls.items():
+            call()  # so that nothing is timed that the call before has left in the caches
+            times[name].append(bench.timed(device, call)[1])
     return {name: round(median(ms), 1) for name, ms in times.items()}
 
 

@@ -63,8 +63,6 @@ class Channel:
         self.delivered: Counter[str] = Counter()
         self.dropped: Counter[tuple[str, str]] = Counter()
         """By input and reason: what the matcher left, and the reason of closing."""
-        self.skew_ns = 0
-        """Of the match taken last."""
         self.max_skew_seen_ns = 0
 
     def put(self, name: str, frame: Frame) -> None:
@@ -95,7 +93,6 @@ class Channel:
                 if match is not None:
                     self.taken += 1
                     self.delivered.update(match.fresh)
-                    self.skew_ns = match.skew_ns
                     self.max_skew_seen_ns = max(self.max_skew_seen_ns, match.skew_ns)
                     return match
                 if self._matcher.finished:
@@ -133,7 +130,7 @@ class Channel:
     def behind_ms(self) -> dict[str, float]:
         """Live, with several inputs: by how much the frames of each arrive later than those of the promptest."""
         with self._changed:
-            return self._matcher.behind_ms() if isinstance(self._matcher, LiveMatcher) else {}
+            return self._matcher.behind_ms()
 
     def drops(self) -> dict[tuple[str, str], int]:
         """Drops by input and reason, sorted, as they are at one moment."""
@@ -147,19 +144,13 @@ class Channel:
             return self.arrived[name] - self.delivered[name] - dropped
 
     def _push(self, name: str, frame: Frame) -> None:
-        if isinstance(self._matcher, LiveMatcher):
-            self._matcher.push(name, frame.timestamp_ns, frame, self._clock())
-        else:
-            self._matcher.push(name, frame.timestamp_ns, frame)
+        self._matcher.push(name, frame.timestamp_ns, frame, self._clock())
         if self._matcher.finished:
             self._settle()
 
     def _settle(self) -> None:
         """Nothing is left to be matched: find the reason why what waits is left."""
-        if isinstance(self._matcher, LiveMatcher):
-            self._matcher.pull(self._clock())
-        else:
-            self._matcher.pull()
+        self._matcher.pull(self._clock())
         self._count_left()
 
     def _next(self) -> tuple[Match[Frame] | None, float | None]:

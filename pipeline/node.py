@@ -66,6 +66,11 @@ class Node:
     running: Running | None = None
     """The pipeline, from before `open` on."""
 
+    @property
+    def in_live_mode(self) -> bool:
+        """Whether it is part of a live pipeline."""
+        return self.running is not None and self.running.mode == "live"
+
     def inputs(self) -> tuple[str, ...]:
         """Names of the inputs. A source has none."""
         parameters = inspect.signature(self.process).parameters.values()

@@ -65,8 +65,8 @@ class Matcher(Generic[T]):
         the other stream is near, `surplus` when a nearer one was taken because the reference is slower, `out_of_order`
         when it is older than the one before it, `queue_full` from `drop_oldest`."""
 
-    def push(self, stream: str, time_ns: int, item: T) -> None:
-        """Add the next item of a stream."""
+    def push(self, stream: str, time_ns: int, item: T, now_ns: int = 0) -> None:
+        """Add the next item of a stream; what time it is now makes no difference here."""
         latest_ns = self._latest_ns.get(stream, time_ns)
         if self.partners and time_ns < latest_ns:
             self.left.append((stream, "out_of_order", item))
@@ -86,7 +86,7 @@ class Matcher(Generic[T]):
         """How many items of a stream are kept, for the caller to bound. Room for two of each is enough to go on."""
         return len(self._waiting[stream])
 
-    def pull(self) -> Match[T] | None:
+    def pull(self, now_ns: int = 0) -> Match[T] | None:
         """The next match that can be decided, or None until more is pushed or ended."""
         self._trim()
         while self._decidable():
@@ -99,6 +99,10 @@ class Matcher(Generic[T]):
                 while self._waiting[name]:
                     self._leave_oldest(name)
         return None
+
+    def behind_ms(self) -> dict[str, float]:
+        """Nothing comes late in a recording."""
+        return {}
 
     @property
     def finished(self) -> bool:

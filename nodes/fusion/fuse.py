@@ -125,7 +125,7 @@ class Fuse(Node):
 
     def process(self, **frames: Frame) -> Frame:
         used, state = frames, "fused"
-        if self._live:
+        if self.in_live_mode:
             used, state = self._presence.judge(frames, self.held)
         self._states.note(state, self.name)
         if len(used) == 1:
@@ -147,10 +147,6 @@ class Fuse(Node):
             name=reference.name,
             fusion=Fusion(state, max(skews), {name: frame.timestamp_ns for name, frame in frames.items()}),
         )
-
-    @property
-    def _live(self) -> bool:
-        return self.running is not None and self.running.mode == "live"
 
     def _fuse(self, frames: dict[str, Frame]) -> tuple[np.ndarray, dict[str, Any]]:
         """Data of the frame fused of two or more, in the order of the task, and its format, size, range and matrix."""
@@ -195,7 +191,7 @@ class Fuse(Node):
         self._network = self._state = None
 
     def report(self) -> dict[str, Any]:
-        states = {"states": dict(self._states.counts)} if self._live else {}
+        states = {"states": dict(self._states.counts)} if self.in_live_mode else {}
         return {"model": self.model, "task": self.task, **states}
 
     def gauges(self) -> dict[str, float]:

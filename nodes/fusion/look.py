@@ -41,11 +41,10 @@ class Look:
 
     def controls(self) -> dict[str, Control]:
         first, last = self.names
-        shift = {"least": -MOST_SHIFT, "most": MOST_SHIFT, "step": 0.5, "unit": "px"}
         everything = {
             "blend": control.number(f"Blend: {last} < fused < {first}", self.blend, -100, 100, unit="%"),
-            "shift_x": control.number(f"{first} to the right", self.shift_x, **shift),  # type: ignore[arg-type]
-            "shift_y": control.number(f"{first} down", self.shift_y, **shift),  # type: ignore[arg-type]
+            "shift_x": shift(f"{first} to the right", self.shift_x),
+            "shift_y": shift(f"{first} down", self.shift_y),
         }
         if first == "infrared":
             everything["palette"] = control.choice("Palette of infrared", self.palette, PALETTES)
@@ -102,3 +101,8 @@ class Look:
             full = in_range(infrared, SCALES[infrared_range], SCALES["full"])
             made = overlay(data, looks["size"], full, self.palette, color_range, matrix)
         return made, looks | {"pixel_format": "yuv420p"}
+
+
+def shift(label: str, value: float) -> Control:
+    """A slider for pixels in one direction."""
+    return control.number(label, value, -MOST_SHIFT, MOST_SHIFT, step=0.5, unit="px")

@@ -8,6 +8,7 @@ repeats them to keep a rate, show a picture that is frozen.
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections import Counter, deque
 from collections.abc import Mapping, Sequence
@@ -33,7 +34,7 @@ class Presence:
 
     def __init__(self, sources: Sequence[str], max_shutter_ms: float | None) -> None:
         self.sources = tuple(sources)
-        self._limit_ns = None if max_shutter_ms is None else max_shutter_ms * 1e6
+        self._limit_ns = math.inf if max_shutter_ms is None else max(max_shutter_ms * 1e6, FROZEN_NS)
         self._last: dict[str, Frame] = {}
         self._since_ns: dict[str, int] = {}
 
@@ -49,8 +50,7 @@ class Presence:
             `pipeline.frame.Fusion`.
         """
         frozen_ns = {name: self._frozen_ns(name, frame) for name, frame in frames.items()}
-        limit_ns = np.inf if self._limit_ns is None else max(self._limit_ns, FROZEN_NS)
-        moving = [name for name, duration in frozen_ns.items() if duration <= limit_ns]
+        moving = [name for name, duration in frozen_ns.items() if duration <= self._limit_ns]
         used = {name: frames[name] for name in self.sources if name in (moving or frames)}
         if len(used) < len(self.sources):
             return used, f"{'_'.join(used)}_only"

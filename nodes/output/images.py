@@ -50,7 +50,7 @@ class ImagesOutput(Node):
         try:
             write_image(path, image_of(frame), self.quality)
         except OutputError as error:
-            if self.running is None or self.running.mode == "recorded":
+            if not self.in_live_mode:
                 raise
             self._lost += 1  # a full disk is no reason to stop the picture
             if self._lost == 1:

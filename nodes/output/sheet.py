@@ -62,7 +62,7 @@ class SheetOutput(Node):
     def process(self, **pictures: Frame) -> None:
         now = pictures[self.columns[-1]].timestamp_ns
         if self._began_ns is None:  # recordings begin at their own 0
-            self._began_ns = now if self.running is not None and self.running.mode == "live" else 0
+            self._began_ns = now if self.in_live_mode else 0
         now -= self._began_ns
         if len(self._rows) < len(self.at_ns) and now >= self.at_ns[len(self._rows)]:
             self._rows.append(self._row([self._tile(pictures[name]) for name in self.columns]))

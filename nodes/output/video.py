@@ -79,10 +79,6 @@ class VideoOutput(Node):
         """Why there is no recording now, as a reason to count by."""
         self._again_at = self._look_at = 0.0
 
-    @property
-    def in_live_mode(self) -> bool:
-        return self.running is not None and self.running.mode == "live"
-
     def open(self, sizes: dict[str, tuple[int, int] | None]) -> None:
         check_target(self.path)
         if self.in_live_mode:
