@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -38,6 +39,22 @@ def account(step: Step) -> dict[str, Any]:
         **skew,
         **({"behind_ms": behind} if step.channel and (behind := step.channel.behind_ms()) else {}),
     }
+
+
+def drops_before(name: str, steps: Mapping[str, Step]) -> Counter[str]:
+    """Drops so far by reason in a node and all before it, and in their channels."""
+    total: Counter[str] = Counter()
+    on_the_way = {name}
+    left = [name]
+    while left:
+        step = steps[left.pop()]
+        total.update(step.stats.dropped.copy())
+        for (_, reason), count in step.channel.drops().items() if step.channel else ():
+            total[reason] += count
+        before = set(step.sources.values()) - on_the_way
+        on_the_way |= before
+        left += before
+    return total
 
 
 def percentiles(of: str, values: Iterable[float]) -> dict[str, float]:

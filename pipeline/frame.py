@@ -31,6 +31,8 @@ class Fusion:
     """Largest distance in capture time of a partner from the reference, in nanoseconds, >= 0."""
     timestamps_ns: Mapping[str, int]
     """Capture time of each source frame by the name of its input."""
+    model: str = ""
+    """Name of the network that made it, where one did."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

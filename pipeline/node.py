@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any, Protocol
 
@@ -20,6 +21,13 @@ class Running(Protocol):
     @property
     def mode(self) -> str:
         """ "live" or "recorded"."""
+
+    @property
+    def stopping(self) -> bool:
+        """Whether the run is to end now: a node that waits for something gives up."""
+
+    def drops(self, node: str) -> Counter[str]:
+        """How many frames were dropped so far on the way to a node, by reason. Cheap enough for every frame."""
 
     def snapshot(self) -> dict[str, dict[str, Any]]:
         """What each node did so far: counts, drops by reason, times, ages, gauges."""

@@ -6,10 +6,11 @@ import logging
 import math
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from pipeline.account import account, frames_lost, summarise
+from pipeline.account import account, drops_before, frames_lost, summarise
 from pipeline.control import Control
 from pipeline.errors import ConfigError, DeviceError, FramesLost, OutputError, SourceError, did_you_mean
 from pipeline.graph import Mode, Step, common_mode, connect, in_order
@@ -98,6 +99,10 @@ class Pipeline:
     def snapshot(self) -> dict[str, dict[str, Any]]:
         """What each node has done so far, and its gauges; may be called anywhere."""
         return {name: {**account(step), "gauges": step.gauges()} for name, step in self.steps.items()}
+
+    def drops(self, node: str) -> Counter[str]:
+        """How many frames were dropped so far on the way to a node, by reason; may be called anywhere."""
+        return drops_before(node, self.steps)
 
     def controls(self) -> dict[str, dict[str, Control]]:
         """What may be changed, by node and name; may be called anywhere."""
