@@ -8,6 +8,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
 
@@ -15,7 +16,7 @@ from pipeline.channel import Channel
 from pipeline.control import Control
 from pipeline.errors import ConfigError, did_you_mean
 from pipeline.frame import Frame
-from pipeline.node import Node
+from pipeline.node import Made, Node
 from pipeline.stats import NodeStats
 
 log = logging.getLogger("streamfuse")
@@ -23,7 +24,6 @@ log = logging.getLogger("streamfuse")
 T = TypeVar("T")
 
 Mode = Literal["recorded", "live"]
-Made = Frame | Mapping[str, Frame] | None  # what `process` returns
 QUEUE_SIZE: Mapping[Mode, int] = {"recorded": 8, "live": 2}  # live: what waits is late
 MOST_CHANGES = 256  # that wait for a node to which no frames come; older ones are forgotten
 
@@ -48,7 +48,11 @@ class Step:
     ready: threading.Event = field(default_factory=threading.Event)
     """Open, or never will be."""
     waiting: bool = False
-    """In a channel, for frames to come or for room to send one."""
+    """For frames to come."""
+    blocked: bool = False
+    """For room to send one."""
+    in_work: int = 0
+    """Frames begun, of a node that works on several at once."""
     failed_in_a_row: int = 0
     failed: int = 0
     speechless: set[str] = field(default_factory=set)
@@ -58,6 +62,11 @@ class Step:
     def alive(self) -> bool:
         """Its thread is at work."""
         return self.thread is not None and self.thread.is_alive()
+
+    @property
+    def stuck(self) -> bool:
+        """It does nothing until another node does something."""
+        return self.blocked or (self.waiting and not self.in_work)
 
     # From anywhere:
 
@@ -92,7 +101,7 @@ class Step:
         self.node.held, self.node.driver = match.held, match.driver
         return match.items
 
-    def work(self, inputs: Mapping[str, Frame]) -> Made:
+    def work(self, inputs: Mapping[str, Frame]) -> Made | Future[Made]:
         """Let the node take over what was changed, then work."""
         while self.changes:
             control, value = self.changes.popleft()
@@ -120,9 +129,9 @@ class Step:
         self.stats.emitted += 1
         for channel, name, output in self.consumers:
             assert made is not None
-            self.waiting = True
+            self.blocked = True
             channel.put(name, made if isinstance(made, Frame) else made[output])
-            self.waiting = False
+            self.blocked = False
 
 
 def connect(

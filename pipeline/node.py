@@ -5,10 +5,14 @@ from __future__ import annotations
 import inspect
 from collections import Counter
 from collections.abc import Mapping
+from concurrent.futures import Future
 from typing import Any, Protocol
 
 from pipeline.control import Control
 from pipeline.frame import Frame
+
+Made = Frame | Mapping[str, Frame] | None
+"""What a node makes of its inputs: a frame, with several outputs frames by output, or nothing."""
 
 
 class EndOfStream(Exception):
@@ -73,6 +77,9 @@ class Node:
     """Set before `process`, live: the input that gives the moment, the reference or what stands in for it."""
     running: Running | None = None
     """The pipeline, from before `open` on."""
+    in_flight: int = 1
+    """How many frames may be in work at once. If more than one, `process` may return a `Future` of what it makes; what
+    comes out is handed on in the order of what went in, as soon as it is there."""
 
     @property
     def in_live_mode(self) -> bool:
@@ -95,7 +102,7 @@ class Node:
             sizes: (width, height) by input of the frames to expect, None where not known.
         """
 
-    def process(self, **inputs: Frame) -> Frame | Mapping[str, Frame] | None:
+    def process(self, **inputs: Frame) -> Made | Future[Made]:
         """One frame of each input to one frame out, or None for nothing; with several outputs, frames by output.
 
         Raises:

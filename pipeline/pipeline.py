@@ -12,18 +12,17 @@ from typing import Any
 
 from pipeline.account import account, drops_before, frames_lost, summarise
 from pipeline.control import Control
-from pipeline.errors import ConfigError, DeviceError, FramesLost, OutputError, SourceError, did_you_mean
+from pipeline.errors import ConfigError, FramesLost, SourceError, did_you_mean
 from pipeline.graph import Mode, Step, common_mode, connect, in_order
 from pipeline.node import EndOfStream, Node
 from pipeline.stats import Summary
+from pipeline.turns import Turns
 
 log = logging.getLogger("streamfuse")
 
 TICK_SECONDS = 0.2
 STOP_SECONDS = 2.5  # after Ctrl-C; with what Python needs to leave, everything is over within 3
-BAD_FRAMES_IN_A_ROW = 100  # in live mode: this many and the node is broken, not the frame
 MOST_FRAMES = 1024  # in one queue that had to grow: of full HD in YUV these take 3 GB
-FATAL = (EndOfStream, SourceError, DeviceError, OutputError)  # in live mode too: it will not get better by itself
 
 
 class Pipeline:
@@ -163,7 +162,7 @@ class Pipeline:
         `fused` while nothing has a partner yet: its queue of `visible` is full, so no more `visible` comes to be fused.
         """
         moved = [(step.stats.taken, step.stats.emitted) for step in alive]
-        stuck = all(step.waiting for step in alive) and moved == self._moved
+        stuck = all(step.stuck for step in alive) and moved == self._moved
         self._moved = moved
         for step in alive if stuck else ():
             if step.channel and step.channel.grow() > MOST_FRAMES:
@@ -176,11 +175,13 @@ class Pipeline:
 
     def _live_through(self, step: Step) -> None:
         """The life of a node."""
+        turns = Turns(step, self.mode)
         try:
             self._open(step)
             self._go.wait()
-            while not self._stopping.is_set() and self._advance(step):
+            while not self._stopping.is_set() and turns.advance():
                 pass
+            turns.finish()
         except EndOfStream:
             pass
         except BaseException as error:
@@ -202,42 +203,6 @@ class Pipeline:
         if all(other.ready.is_set() for other in self.steps.values()):
             self._flowed_at = self._flowed_at or time.monotonic()
             self._go.set()
-
-    def _advance(self, step: Step) -> bool:
-        """One turn of a node; False when there is nothing more to do."""
-        inputs = step.take()
-        if inputs is None:
-            return False
-        began = time.perf_counter()
-        try:
-            made = step.work(inputs)
-        except Exception as error:
-            if not self._survives(step, error):
-                raise
-            return True
-        if step.channel is not None or made is not None:
-            step.stats.busy_ms.append((time.perf_counter() - began) * 1e3)
-        step.failed_in_a_row = 0
-        if self.mode == "live":
-            step.note_age(inputs, made)
-        step.hand_on(made)
-        return not self._unheard(step)
-
-    def _unheard(self, step: Step) -> bool:
-        """In live mode a node ends with those it works for. A recording is read to its end, so that we count it."""
-        return self.mode == "live" and bool(step.consumers) and all(channel.done for channel, *_ in step.consumers)
-
-    def _survives(self, step: Step, error: Exception) -> bool:
-        """Count frames that failed. Live mode goes on after one; a node that does not get better ends the run."""
-        if step.channel is not None:
-            step.stats.dropped["ended" if isinstance(error, EndOfStream) else "error"] += 1
-        if self.mode == "recorded" or isinstance(error, FATAL):
-            return False
-        step.failed_in_a_row += 1
-        step.failed += 1
-        if step.failed == 1 or step.failed % BAD_FRAMES_IN_A_ROW == 0:
-            log.warning("%s: frame dropped (%d so far): %s", step.node.name, step.failed, error)
-        return step.failed_in_a_row < BAD_FRAMES_IN_A_ROW
 
     def _breaks_off(self, step: Step, error: BaseException) -> bool:
         """Whether a recording ends too soon, which fails at the end: what it gave is still worth its way through."""

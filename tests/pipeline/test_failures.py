@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from pipeline import pipeline as engine
 from pipeline.errors import DeviceError, OutputError, SourceError
 from pipeline.node import EndOfStream, Node
 from pipeline.pipeline import Pipeline
+from pipeline.turns import BAD_FRAMES_IN_A_ROW
 from tests.pipeline.fakes import (
     Endless,
     Pair,
@@ -198,7 +198,7 @@ def test_a_live_node_that_never_works_ends_the_run_and_the_others_are_finished(c
     node.fails["process"] = ValueError("a fault")
     with pytest.raises(ValueError, match="a fault"):
         run(line(Endless(), node, sink))
-    assert sum(method == "process" for _, method in node.log) == engine.BAD_FRAMES_IN_A_ROW
+    assert sum(method == "process" for _, method in node.log) == BAD_FRAMES_IN_A_ROW
     assert sink.did() == ["open", "close"]
 
 
