@@ -8,7 +8,6 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
-from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
 
@@ -16,7 +15,7 @@ from pipeline.channel import Channel
 from pipeline.control import Control
 from pipeline.errors import ConfigError, did_you_mean
 from pipeline.frame import Frame
-from pipeline.node import Made, Node
+from pipeline.node import Later, Made, Node
 from pipeline.stats import NodeStats
 
 log = logging.getLogger("streamfuse")
@@ -101,7 +100,7 @@ class Step:
         self.node.held, self.node.driver = match.held, match.driver
         return match.items
 
-    def work(self, inputs: Mapping[str, Frame]) -> Made | Future[Made]:
+    def work(self, inputs: Mapping[str, Frame]) -> Made | Later:
         """Let the node take over what was changed, then work."""
         while self.changes:
             control, value = self.changes.popleft()

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections import Counter
-from collections.abc import Mapping
-from concurrent.futures import Future
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 from pipeline.control import Control
@@ -13,6 +12,8 @@ from pipeline.frame import Frame
 
 Made = Frame | Mapping[str, Frame] | None
 """What a node makes of its inputs: a frame, with several outputs frames by output, or nothing."""
+Later = Callable[[], Made]
+"""Waits for work that has begun, and gives what was made; raises what `process` may raise."""
 
 
 class EndOfStream(Exception):
@@ -78,8 +79,8 @@ class Node:
     running: Running | None = None
     """The pipeline, from before `open` on."""
     in_flight: int = 1
-    """How many frames may be in work at once. If more than one, `process` may return a `Future` of what it makes; what
-    comes out is handed on in the order of what went in, as soon as it is there."""
+    """How many frames may be in work at once. If more than one, `process` may begin the work and return a function
+    that waits for it and gives what was made: another thread calls it, in the order of the frames."""
 
     @property
     def in_live_mode(self) -> bool:
@@ -102,7 +103,7 @@ class Node:
             sizes: (width, height) by input of the frames to expect, None where not known.
         """
 
-    def process(self, **inputs: Frame) -> Made | Future[Made]:
+    def process(self, **inputs: Frame) -> Made | Later:
         """One frame of each input to one frame out, or None for nothing; with several outputs, frames by output.
 
         Raises:

@@ -7,12 +7,12 @@ import threading
 import time
 from collections import deque
 from collections.abc import Mapping
-from concurrent.futures import Future
+from functools import partial
 
 from pipeline.errors import DeviceError, OutputError, SourceError
 from pipeline.frame import Frame
 from pipeline.graph import Mode, Step
-from pipeline.node import EndOfStream, Made
+from pipeline.node import EndOfStream, Later, Made
 
 log = logging.getLogger("streamfuse")
 
@@ -23,13 +23,13 @@ FATAL = (EndOfStream, SourceError, DeviceError, OutputError)  # in live mode too
 class Turns:
     """The turns of one node.
 
-    A node that works on several frames at once gives futures. They are waited for, in the order of the frames, by a
-    second thread, so that a result leaves when it is there and not when the next frame comes.
+    What a node begins and finishes later is waited for, in the order of the frames, by a second thread: so a result
+    leaves when it is there, and not when the next frame comes.
     """
 
     def __init__(self, step: Step, mode: Mode) -> None:
         self._step, self._mode = step, mode
-        self._in_work: deque[tuple[Mapping[str, Frame], float, Future[Made]]] = deque()
+        self._in_work: deque[tuple[Mapping[str, Frame], float, Later]] = deque()
         self._changed = threading.Condition()
         self._no_more = False
         self._failure: BaseException | None = None
@@ -51,7 +51,7 @@ class Turns:
         else:
             try:
                 made = self._step.work(inputs)
-                assert not isinstance(made, Future), f"{self._step.node.name}: a future, and in_flight is 1"
+                assert not callable(made), f"{self._step.node.name}: finishes later, and in_flight is 1"
             except Exception as error:
                 self._survive(error)
             else:
@@ -118,22 +118,20 @@ class Turns:
             self._waiter.start()
         try:
             made = self._step.work(inputs)
+            later = made if callable(made) else partial(at_once, made)
         except Exception as error:
-            future: Future[Made] = Future()
-            future.set_exception(error)
-        else:
-            future = made if isinstance(made, Future) else done(made)
+            later = partial(failed, error)
         with self._changed:
-            self._in_work.append((inputs, began, future))
+            self._in_work.append((inputs, began, later))
             self._step.in_work = len(self._in_work)
             self._changed.notify_all()
 
     def _hand_on_in_order(self) -> None:
         while (work := self._oldest()) is not None:
-            inputs, began, future = work
+            inputs, began, later = work
             try:
                 try:
-                    made = future.result()
+                    made = later()
                 except Exception as error:
                     self._survive(error)
                 else:
@@ -146,7 +144,7 @@ class Turns:
                 self._step.in_work = len(self._in_work)
                 self._changed.notify_all()
 
-    def _oldest(self) -> tuple[Mapping[str, Frame], float, Future[Made]] | None:
+    def _oldest(self) -> tuple[Mapping[str, Frame], float, Later] | None:
         """What to wait for next; None when nothing will come any more."""
         with self._changed:
             while not self._in_work and not self._no_more:
@@ -166,8 +164,9 @@ class Turns:
             self._step.channel.close("ended")  # the node may be waiting for frames
 
 
-def done(made: Made) -> Future[Made]:
-    """A future of what is there already."""
-    future: Future[Made] = Future()
-    future.set_result(made)
-    return future
+def at_once(made: Made) -> Made:
+    return made
+
+
+def failed(error: Exception) -> Made:
+    raise error

@@ -11,12 +11,12 @@ import pytest
 
 from pipeline.errors import DeviceError
 from pipeline.frame import Frame
-from pipeline.node import EndOfStream, Made
+from pipeline.node import EndOfStream, Later, Made
 from tests.pipeline.fakes import Endless, Logging, Running, Sink, Source, line, run, times_ms, wait_for
 
 
 class Device(Logging):
-    """Begins work on each frame and gives a future; `step` is called with all that is in work whenever that changes."""
+    """Begins work on each frame and finishes it later; `step` is called with all that is in work whenever that changes."""
 
     in_flight = 3
 
@@ -24,14 +24,14 @@ class Device(Logging):
         super().__init__()
         self.step, self.begun, self.most, self.lock = step, [], 0, threading.Lock()
 
-    def process(self, frame: Frame) -> Made | Future[Made]:
+    def process(self, frame: Frame) -> Made | Later:
         self.note("process")
         future: Future[Made] = Future()
         with self.lock:
             self.begun = [(f, other) for f, other in self.begun if not other.done()] + [(frame, future)]
             self.most = max(self.most, len(self.begun))
             self.step(self.begun)
-        return future
+        return future.result
 
 
 def all_at_once(begun: list[tuple[Frame, Future[Made]]]) -> None:
@@ -98,14 +98,14 @@ def test_what_is_there_at_once_keeps_its_place_behind_what_is_in_work() -> None:
     held: list[tuple[Frame, Future[Made]]] = []
 
     class Mixed(Device):
-        def process(self, frame: Frame) -> Made | Future[Made]:
+        def process(self, frame: Frame) -> Made | Later:
             if frame.sequence % 2:
                 for other, future in held:
                     future.set_result(other)
                 held.clear()
                 return frame
             held.append((frame, Future()))
-            return held[-1][1]
+            return held[-1][1].result
 
     sink = Sink()
     run(line(Source(range(10)), Mixed(all_at_once), sink))
@@ -205,7 +205,7 @@ def test_random_orders_of_completion_never_change_the_order_of_results() -> None
     assert times_ms(sink.frames) == list(range(300))
 
 
-def test_a_future_from_a_node_that_works_on_one_frame_at_a_time_is_a_mistake() -> None:
+def test_finishing_later_in_a_node_that_works_on_one_frame_at_a_time_is_a_mistake() -> None:
     device = Device(all_at_once)
     device.in_flight = 1
     with pytest.raises(AssertionError, match="in_flight"):
