@@ -90,12 +90,17 @@ def calmed(chroma: np.ndarray, luma: np.ndarray, black: float) -> np.ndarray:
     Returns:
         (2, h, w) uint8: as it was where luma is at least `black + LIT`, neutral where it is at most `black + DARK`.
     """
-    t = np.clip((np.arange(256) - black - DARK) / (LIT - DARK), 0, 1)
-    ramp = np.rint(t * t * (3 - 2 * t) * (1 << GAIN_BITS)).astype(np.uint8)  # no kink: no outline around the dark
-    gain = cv2.LUT(cv2.blur(luma, (CALM_CELLS, CALM_CELLS)), ramp)
+    gain = cv2.LUT(cv2.blur(luma, (CALM_CELLS, CALM_CELLS)), ramp(black))
     calm: np.ndarray = (chroma.astype(np.int16) - NEUTRAL) * gain
     calm += (NEUTRAL << GAIN_BITS) + (1 << GAIN_BITS - 1)  # back to 128, and a half to round
     return (calm >> GAIN_BITS).astype(np.uint8)
+
+
+def ramp(black: float) -> np.ndarray:
+    """(256,) uint8: the gain of chroma in 128ths by local luma."""
+    t = np.clip((np.arange(256) - black - DARK) / (LIT - DARK), 0, 1)
+    smooth = t * t * (3 - 2 * t)  # no kink: no outline around the dark
+    return np.rint(smooth * (1 << GAIN_BITS)).astype(np.uint8)
 
 
 def saturation_weights(chromas: Sequence[np.ndarray]) -> list[np.ndarray]:
