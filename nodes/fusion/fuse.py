@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -14,16 +15,17 @@ from models.catalog import MODELS
 from models.steady import State
 from nodes.fusion.chroma import fused_range, with_chroma
 from nodes.fusion.look import Look
+from nodes.fusion.moment import Moment, Source
 from nodes.fusion.network import SCALES, Device, Network, Precision
 from nodes.fusion.palettes import Palette
-from nodes.fusion.planes import grey_like, in_range, luma_of, luma_range, resized
+from nodes.fusion.planes import grey_like, in_range, luma_range
 from nodes.fusion.presence import Presence, States
 from nodes.fusion.thermal import Agc, AgcMode
 from nodes.tasks import BRACKET, INPUTS
 from pipeline import control
 from pipeline.control import Control
 from pipeline.errors import ConfigError, SourceError, did_you_mean
-from pipeline.frame import ColorRange, Frame, Fusion
+from pipeline.frame import Frame, Fusion
 from pipeline.node import Node
 
 log = logging.getLogger("streamfuse")
@@ -132,7 +134,7 @@ class Fuse(Node):
             ((name, only),) = used.items()
             data, looks = self._passed_through(name, only)
         else:
-            data, looks = self._fuse({name: used[name] for name in self.sources if name in used})
+            data, looks = self._fused(self._moment({name: used[name] for name in self.sources if name in used}))
         reference = used.get(self.driver or self.reference, next(reversed(used.values())))
         skews = [abs(frame.timestamp_ns - reference.timestamp_ns) for frame in used.values()]
         self._sequence += 1
@@ -150,27 +152,24 @@ class Fuse(Node):
             ),
         )
 
-    def _fuse(self, frames: dict[str, Frame]) -> tuple[np.ndarray, dict[str, Any]]:
-        """Data of the frame fused of two or more, in the order of the task, and its format, size, range and matrix."""
+    def _moment(self, frames: dict[str, Frame]) -> Moment:
+        """Frames that belong together with all that is decided about them, which goes by those before."""
         ordered = list(frames.values())
         self._check_names(frames)
         self._check_colour(ordered)
         last = self._last = ordered[-1]
-        lumas = self._lumas(frames)
-        out_range = fused_range(last)
-        ranges = [self._range(name, frame) for name, frame in frames.items()]
-        luma = self._fused(lumas, ranges, out_range, still=last.name is not None)
-        luma = self._look.blended(luma, lumas, ranges, out_range)
-        data, pixel_format = with_chroma(self.task, ordered, lumas, luma)
-        looks = {
-            "pixel_format": pixel_format,
-            "size": luma.shape[::-1],
-            "color_range": "full" if pixel_format == "bgr24" else out_range,
-            "color_matrix": next((f for f in ordered[::-1] if f.pixel_format in COLOURED), last).color_matrix,
-        }
-        return (
-            self._look.painted(data, looks, lumas[0], ranges[0], alone=False) if "infrared" in frames else (data, looks)
+        steadily = last.name is None if self.steady is None else self.steady
+        sources = tuple(self._source(name, frame) for name, frame in frames.items())
+        self._check_shapes(frames)
+        return Moment(tuple(frames), sources, copy.copy(self._look), fused_range(last), steadily)
+
+    def _fused(self, moment: Moment) -> tuple[np.ndarray, dict[str, Any]]:
+        """Data of the fused frame, and its format, size, range and matrix."""
+        assert self._network is not None
+        luma, self._state = self._network.fuse(
+            moment.lumas, moment.ranges, moment.color_range, self._state, steadily=moment.steadily
         )
+        return finished(self.task, moment, luma)
 
     def _passed_through(self, name: str, frame: Frame) -> tuple[np.ndarray, dict[str, Any]]:
         """The only source that is there: in the form of the fused frames, so that who comes after sees one stream."""
@@ -184,8 +183,8 @@ class Fuse(Node):
         }
         if like is frame and frame.pixel_format in COLOURED:
             return frame.data, looks
-        luma, own = resized(self._luma(name, frame), like.size[::-1]), self._range(name, frame)
-        luma = self._look.moved(luma) if name == self.sources[0] else luma
+        source = self._source(name, frame)
+        luma, own = source.luma(like.size[::-1]), source.color_range
         data = grey_like(like, in_range(luma, SCALES[own], SCALES[fused_range(like)]))
         return self._look.painted(data, looks, luma, own, alone=True) if name == "infrared" else (data, looks)
 
@@ -230,50 +229,65 @@ class Fuse(Node):
                 "%s: mri has colour and other has none: are they exchanged? Colour is taken of other", self.name
             )
 
-    def _lumas(self, frames: dict[str, Frame]) -> list[np.ndarray]:
-        """(H, W) uint8 of each source, all of the size of the last."""
-        planes = {name: self._luma(name, frame) for name, frame in frames.items()}
-        shape = list(planes.values())[-1].shape
-        lumas = {name: self._resized(name, plane, shape) for name, plane in planes.items()}
-        if (first := self.sources[0]) in lumas:
-            lumas[first] = self._look.moved(lumas[first])
-        return list(lumas.values())
-
-    def _fused(
-        self, lumas: list[np.ndarray], ranges: list[ColorRange], out_range: ColorRange, *, still: bool
-    ) -> np.ndarray:
-        assert self._network is not None
-        steadily = not still if self.steady is None else self.steady
-        fused, self._state = self._network.fuse(lumas, ranges, out_range, self._state, steadily=steadily)
-        return fused
-
-    def _luma(self, name: str, frame: Frame) -> np.ndarray:
-        """Luma as (H, W) uint8 in the range of `_range`."""
+    def _source(self, name: str, frame: Frame) -> Source:
+        """How a frame becomes a plane: its gain follows the scene."""
         if frame.pixel_format == "gray16" and name not in self._told:
             self._told.add(name)
             log.info("%s: %s has 16 bits; an automatic gain that follows slowly brings it to 8", self.name, name)
         if frame.name is not None and not self.steady:
             self._gains[name].restart()  # a still of its own
-        if self._regulated(name, frame):
-            return self._gains[name](frame.planes[0], frame.timestamp_ns)
-        return luma_of(frame, self._gains[name])
-
-    def _range(self, name: str, frame: Frame) -> ColorRange:
-        return "full" if self._regulated(name, frame) else luma_range(frame)
+        table = None
+        if frame.pixel_format == "gray16" or self._regulated(name, frame):
+            table = self._gains[name].table(frame.planes[0], frame.timestamp_ns)
+        shift = (self._look.shift_x, self._look.shift_y) if name == self.sources[0] else (0.0, 0.0)
+        return Source(frame, table, "full" if table is not None else luma_range(frame), shift)
 
     def _regulated(self, name: str, frame: Frame) -> bool:
         """Whether 8 bits go through the automatic gain, too."""
         wanted = name == self.sources[0] and self.agc not in ("auto", "off")
         return wanted and frame.pixel_format in ("gray8", "yuv420p")
 
-    def _resized(self, name: str, plane: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-        rows, columns = plane.shape
-        height, width = shape
-        if abs(columns * height / (rows * width) - 1) > 0.02 and "shape" not in self._told:
-            self._told.add("shape")
-            log.warning(
-                "%s: %s is %dx%d and %s %dx%d, of another shape: it is stretched, and will not lie right unless both "
-                "see the same field",
-                *(self.name, name, columns, rows, self.sources[-1], width, height),
-            )
-        return resized(plane, shape)
+    def _check_shapes(self, frames: dict[str, Frame]) -> None:
+        """A picture of another shape shows another field of view, more often than not."""
+        width, height = list(frames.values())[-1].size
+        for name, frame in frames.items():
+            columns, rows = frame.size
+            if abs(columns * height / (rows * width) - 1) > 0.02 and "shape" not in self._told:
+                self._told.add("shape")
+                log.warning(
+                    "%s: %s is %dx%d and %s %dx%d, of another shape: it is stretched, and will not lie right unless "
+                    "both see the same field",
+                    *(self.name, name, columns, rows, self.sources[-1], width, height),
+                )
+
+
+def finished(task: str, moment: Moment, luma: np.ndarray) -> tuple[np.ndarray, dict[str, Any]]:
+    """Fused luma as an operator wants to see it, with the colour of the task.
+
+    Args:
+        task: of the fusion.
+        moment: what it is fused of.
+        luma: (H, W) uint8 of its range.
+
+    Returns:
+        Data of the frame, and its format, size, range and matrix.
+    """
+    frames, look, lumas = moment.frames, moment.look, moment.lumas
+    luma = look.blended(luma, lumas, moment.ranges, moment.color_range)
+    data, pixel_format = with_chroma(task, frames, lumas, luma)
+    looks = looks_of(moment, pixel_format)
+    if "infrared" in moment.names:
+        return look.painted(data, looks, lumas[0], moment.ranges[0], alone=False)
+    return data, looks
+
+
+def looks_of(moment: Moment, pixel_format: str) -> dict[str, Any]:
+    """Format, size, range and matrix of the fused frame."""
+    height, width = moment.shape
+    coloured = next((f for f in moment.frames[::-1] if f.pixel_format in COLOURED), moment.frames[-1])
+    return {
+        "pixel_format": pixel_format,
+        "size": (width, height),
+        "color_range": "full" if pixel_format == "bgr24" else moment.color_range,
+        "color_matrix": coloured.color_matrix,
+    }

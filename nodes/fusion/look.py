@@ -54,13 +54,6 @@ class Look:
     def change(self, name: str, value: Any) -> None:
         setattr(self, name, value)
 
-    def moved(self, plane: np.ndarray) -> np.ndarray:
-        """An (H, W) plane of the first source where it belongs; the border is repeated."""
-        if not (self.shift_x or self.shift_y):
-            return plane
-        move = np.array([[1, 0, self.shift_x], [0, 1, self.shift_y]], np.float32)
-        return np.asarray(cv2.warpAffine(plane, move, plane.shape[::-1], borderMode=cv2.BORDER_REPLICATE))
-
     def blended(
         self, fused: np.ndarray, lumas: list[np.ndarray], ranges: list[ColorRange], out: ColorRange
     ) -> np.ndarray:

@@ -84,14 +84,18 @@ class Agc:
         self._time_ns = self._interval_ns = 0
 
     def __call__(self, counts: np.ndarray, timestamp_ns: int) -> np.ndarray:
-        """One frame of a stream.
+        """One frame of a stream: (H, W) uint8, 0..255. As `table`."""
+        return np.take(self.table(counts, timestamp_ns), counts)
+
+    def table(self, counts: np.ndarray, timestamp_ns: int) -> np.ndarray:
+        """The table for one frame of a stream.
 
         Args:
             counts: (H, W) uint16 or uint8.
             timestamp_ns: its capture time in nanoseconds.
 
         Returns:
-            (H, W) uint8, 0..255.
+            (65536,) or (256,) uint8: the grey level of each count.
 
         Raises:
             ValueError: other shapes and types.
@@ -105,7 +109,7 @@ class Agc:
         else:
             self._follow(cells, self._target(counts), timestamp_ns)
         self._cells, self._time_ns = cells, timestamp_ns
-        return np.take((self._table + np.float32(0.5)).astype(np.uint8), counts)
+        return (self._table + np.float32(0.5)).astype(np.uint8)
 
     def restart(self) -> None:
         """The next frame has nothing to do with the last: as if it were the first."""

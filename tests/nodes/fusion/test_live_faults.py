@@ -9,11 +9,13 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pytest
 
-from nodes.fusion.fuse import Fuse
+from nodes.fusion.fuse import Fuse, finished
+from nodes.fusion.moment import Moment
 from pipeline.frame import Frame
 from pipeline.live_sync import LiveMatcher
 from tests.nodes.fusion.test_fuse_live import Live
@@ -148,7 +150,11 @@ def too_late(arrivals: list[Arrival], name: str) -> int:
 @pytest.fixture
 def node(monkeypatch: pytest.MonkeyPatch) -> Fuse:
     """With a mean in the network's place: here only states and times count."""
-    monkeypatch.setattr(Fuse, "_fused", lambda self, lumas, *_, **__: np.mean(lumas, axis=0).astype(np.uint8))
+
+    def mean(_: Fuse, moment: Moment) -> Any:
+        return finished("infrared", moment, np.mean(moment.lumas, axis=0).astype(np.uint8))
+
+    monkeypatch.setattr(Fuse, "_fused", mean)
     fuse = Fuse(max_shutter_ms=1000)
     fuse.name, fuse.running = "fuse", Live()  # type: ignore[assignment]
     return fuse
