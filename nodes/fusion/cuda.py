@@ -221,6 +221,6 @@ class Lane:
         """From now on the lane is of no use."""
         fault = error if isinstance(error, LaneFault) else self._device.fault(error)
         with self._lock:
-            self._broken = self._broken or fault
+            self._broken = self._broken or fault  # the first one says why; the others are its consequences
             self._ring.clear()
-        return fault
+            return self._broken

@@ -67,14 +67,14 @@ class Graphed:
     is run as it is, with the reason said once.
 
     Args:
-        work: takes tensors and gives one; launches on the current stream, and decides nothing by values.
+        work: takes tensors and gives some; launches on the current stream, and decides nothing by values.
     """
 
-    def __init__(self, work: Callable[..., Tensor]) -> None:
+    def __init__(self, work: Callable[..., tuple[Tensor, ...]]) -> None:
         self._work = work
         self._graph: torch.cuda.CUDAGraph | None = None
         self._inputs: tuple[Tensor, ...] = ()
-        self._result: Tensor | None = None
+        self._result: tuple[Tensor, ...] | None = None
         self._shapes: tuple[Any, ...] | None = None
         self.why_not: str | None = None
 
@@ -82,8 +82,8 @@ class Graphed:
     def captured(self) -> bool:
         return self._graph is not None
 
-    def __call__(self, *inputs: Tensor) -> Tensor:
-        """The result, valid until the next call."""
+    def __call__(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        """What it gives, valid until the next call."""
         shapes = tuple((tuple(x.shape), x.dtype) for x in inputs)
         if shapes != self._shapes:
             self._shapes = shapes

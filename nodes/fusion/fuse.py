@@ -4,33 +4,31 @@ from __future__ import annotations
 
 import copy
 import logging
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import numpy as np
 from pydantic import Field
 
 from models import inference
 from models.catalog import MODELS
-from models.steady import State
-from nodes.fusion.chroma import fused_range, with_chroma
+from nodes.fusion.chroma import fused_range
 from nodes.fusion.look import Look
-from nodes.fusion.moment import Moment, Source
-from nodes.fusion.network import SCALES, Device, Network, Precision
+from nodes.fusion.moment import Moment, Picture, Source
+from nodes.fusion.network import SCALES, Device, Precision
 from nodes.fusion.palettes import Palette
-from nodes.fusion.planes import grey_like, in_range, luma_range
+from nodes.fusion.planes import COLOURED, grey_like, in_range, luma_range
 from nodes.fusion.presence import Presence, States
 from nodes.fusion.thermal import Agc, AgcMode
+from nodes.fusion.work import Work
 from nodes.tasks import BRACKET, INPUTS
 from pipeline import control
 from pipeline.control import Control
 from pipeline.errors import ConfigError, SourceError, did_you_mean
 from pipeline.frame import Frame, Fusion
-from pipeline.node import Node
+from pipeline.node import Later, Node
 
 log = logging.getLogger("streamfuse")
-
-COLOURED = ("yuv420p", "bgr24")
 
 
 class Fuse(Node):
@@ -110,8 +108,9 @@ class Fuse(Node):
         self._gains = {name: Agc("linear", None, agc_damping_s) for name in self.sources[1:]}
         self._gains[self.sources[0]] = Agc(first, agc_range, agc_damping_s)
         self._look = Look((self.sources[0], self.sources[-1]), blend, palette, overlay, shift_px)
-        self._network: Network | None = None
-        self._state: State | None = None
+        self._work: Work | None = None
+        self._where = ""
+        self._fresh = True
         self._told: set[str] = set()
         self._sequence = 0
 
@@ -119,38 +118,47 @@ class Fuse(Node):
         return self.sources
 
     def open(self, sizes: dict[str, tuple[int, int] | None]) -> None:
-        self._network = Network(self.model, self.task, self.weights, self.device, self.precision)
-        self.model = self._network.model
-        log.info("%s: %s for %s in %s", self.name, self.model, self.task, self._network)
+        insist = self.device == "cuda" and not self.in_live_mode
+        work = self._work = Work(self.task, self.model, self.weights, self.device, self.precision, insist=insist)
+        self.model, self.in_flight = work.network.model, work.at_once
+        log.info("%s: %s for %s in %s", self.name, self.model, self.task, work.network)
         self.size = sizes.get(self.sources[-1])
-        self._network.warm_up(self.size or (640, 480), len(self.sources))
+        work.network.warm_up(self.size or (640, 480), len(self.sources))
 
-    def process(self, **frames: Frame) -> Frame:
+    def process(self, **frames: Frame) -> Frame | Later:
         used, state = frames, "fused"
         if self.in_live_mode:
             used, state = self._presence.judge(frames, self.held)
         self._states.note(state, self.name)
+        make = self._maker(frames, used, state)
         if len(used) == 1:
             ((name, only),) = used.items()
-            data, looks = self._passed_through(name, only)
-        else:
-            data, looks = self._fused(self._moment({name: used[name] for name in self.sources if name in used}))
-        reference = used.get(self.driver or self.reference, next(reversed(used.values())))
-        skews = [abs(frame.timestamp_ns - reference.timestamp_ns) for frame in used.values()]
-        self._sequence += 1
-        return Frame(
-            data=data,
-            **looks,
-            timestamp_ns=reference.timestamp_ns,
-            timestamp_source=reference.timestamp_source,
-            sequence=self._sequence - 1,
-            stream=self.name,
-            frame_rate=reference.frame_rate,
-            name=reference.name,
-            fusion=Fusion(
-                state, max(skews), {key: each.timestamp_ns for key, each in frames.items()}, self.model or ""
-            ),
-        )
+            return make(self._passed_through(name, only))
+        picture = self._fused(self._moment({name: used[name] for name in self.sources if name in used}))
+        return (lambda: make(picture())) if callable(picture) else make(picture)
+
+    def _maker(self, frames: Mapping[str, Frame], used: Mapping[str, Frame], state: str) -> Callable[[Picture], Frame]:
+        """Makes the frame of the picture that comes of `used`."""
+        reference = used.get(self.driver or self.reference, list(used.values())[-1])
+        skew_ns = max(abs(frame.timestamp_ns - reference.timestamp_ns) for frame in used.values())
+        times_ns = {key: each.timestamp_ns for key, each in frames.items()}
+        sequence, self._sequence = self._sequence, self._sequence + 1
+
+        def make(picture: Picture) -> Frame:
+            data, looks = picture
+            return Frame(
+                data=data,
+                **looks,
+                timestamp_ns=reference.timestamp_ns,
+                timestamp_source=reference.timestamp_source,
+                sequence=sequence,
+                stream=self.name,
+                frame_rate=reference.frame_rate,
+                name=reference.name,
+                fusion=Fusion(state, skew_ns, times_ns, self.model or ""),
+            )
+
+        return make
 
     def _moment(self, frames: dict[str, Frame]) -> Moment:
         """Frames that belong together with all that is decided about them, which goes by those before."""
@@ -161,19 +169,16 @@ class Fuse(Node):
         steadily = last.name is None if self.steady is None else self.steady
         sources = tuple(self._source(name, frame) for name, frame in frames.items())
         self._check_shapes(frames)
-        return Moment(tuple(frames), sources, copy.copy(self._look), fused_range(last), steadily)
+        fresh, self._fresh = self._fresh, False
+        return Moment(tuple(frames), sources, copy.copy(self._look), fused_range(last), steadily, fresh)
 
-    def _fused(self, moment: Moment) -> tuple[np.ndarray, dict[str, Any]]:
-        """Data of the fused frame, and its format, size, range and matrix."""
-        assert self._network is not None
-        luma, self._state = self._network.fuse(
-            moment.lumas, moment.ranges, moment.color_range, self._state, steadily=moment.steadily
-        )
-        return finished(self.task, moment, luma)
+    def _fused(self, moment: Moment) -> Picture | Callable[[], Picture]:
+        assert self._work is not None
+        return self._work.begin(moment)
 
-    def _passed_through(self, name: str, frame: Frame) -> tuple[np.ndarray, dict[str, Any]]:
+    def _passed_through(self, name: str, frame: Frame) -> Picture:
         """The only source that is there: in the form of the fused frames, so that who comes after sees one stream."""
-        self._state = None  # of a picture that is not shown any more
+        self._fresh = True
         like = frame if self._last is None or name == self.sources[-1] else self._last
         looks = {
             "pixel_format": like.pixel_format if like.pixel_format in COLOURED else "gray8",
@@ -189,14 +194,19 @@ class Fuse(Node):
         return self._look.painted(data, looks, luma, own, alone=True) if name == "infrared" else (data, looks)
 
     def close(self) -> None:
-        self._network = self._state = None
+        if self._work is not None:
+            self._where = self._work.where
+        self._work = None
 
     def report(self) -> dict[str, Any]:
         states = {"states": dict(self._states.counts)} if self.in_live_mode else {}
-        return {"model": self.model, "task": self.task, **states}
+        device = {"device": self._where} if self._where else {}
+        return {"model": self.model, "task": self.task, **device, **states}
 
     def gauges(self) -> dict[str, float]:
-        return {f"{state}_frames": count for state, count in self._states.counts.copy().items()}
+        work = self._work
+        failed = {"device_failed": 1.0} if work is not None and work.fault is not None else {}
+        return {f"{state}_frames": count for state, count in self._states.counts.copy().items()} | failed
 
     def controls(self) -> dict[str, Control]:
         agc = control.choice(f"Gain of {self.sources[0]}", self.agc, ("auto", "off", "linear", "plateau", "fixed"))
@@ -259,35 +269,3 @@ class Fuse(Node):
                     "both see the same field",
                     *(self.name, name, columns, rows, self.sources[-1], width, height),
                 )
-
-
-def finished(task: str, moment: Moment, luma: np.ndarray) -> tuple[np.ndarray, dict[str, Any]]:
-    """Fused luma as an operator wants to see it, with the colour of the task.
-
-    Args:
-        task: of the fusion.
-        moment: what it is fused of.
-        luma: (H, W) uint8 of its range.
-
-    Returns:
-        Data of the frame, and its format, size, range and matrix.
-    """
-    frames, look, lumas = moment.frames, moment.look, moment.lumas
-    luma = look.blended(luma, lumas, moment.ranges, moment.color_range)
-    data, pixel_format = with_chroma(task, frames, lumas, luma)
-    looks = looks_of(moment, pixel_format)
-    if "infrared" in moment.names:
-        return look.painted(data, looks, lumas[0], moment.ranges[0], alone=False)
-    return data, looks
-
-
-def looks_of(moment: Moment, pixel_format: str) -> dict[str, Any]:
-    """Format, size, range and matrix of the fused frame."""
-    height, width = moment.shape
-    coloured = next((f for f in moment.frames[::-1] if f.pixel_format in COLOURED), moment.frames[-1])
-    return {
-        "pixel_format": pixel_format,
-        "size": (width, height),
-        "color_range": "full" if pixel_format == "bgr24" else moment.color_range,
-        "color_matrix": coloured.color_matrix,
-    }

@@ -8,13 +8,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import cv2
 import numpy as np
 
+from nodes.fusion.chroma import with_chroma
 from nodes.fusion.look import Look
-from nodes.fusion.planes import resized
+from nodes.fusion.planes import COLOURED, resized
 from pipeline.frame import ColorRange, Frame
+
+Picture = tuple[np.ndarray, dict[str, Any]]
+"""Data of a fused frame, and its format, size, range and matrix."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +44,12 @@ class Source:
     def luma(self, shape: tuple[int, ...]) -> np.ndarray:
         """(H, W) uint8."""
         grey = self.counts if self.table is None else np.take(self.table, self.counts)
-        return moved(resized(grey, shape), self.shift)
+        if self.shift == (0, 0) or self.shrinks(shape):
+            return moved(resized(grey, shape), self.shift)
+        warp = self.warp(shape)
+        assert warp is not None
+        how = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP  # in one step, which blurs less than two
+        return np.asarray(cv2.warpAffine(grey, warp[:2], shape[::-1], flags=how, borderMode=cv2.BORDER_REPLICATE))
 
     def warp(self, shape: tuple[int, ...]) -> np.ndarray | None:
         """(3, 3) float32 from pixels of the fused picture of (H, W) to those of `counts`; None if they are the same."""
@@ -73,6 +83,8 @@ class Moment:
     color_range: ColorRange
     """Of the fused luma."""
     steadily: bool
+    fresh: bool
+    """The moment before was not fused: nothing is to be held back."""
 
     @property
     def frames(self) -> list[Frame]:
@@ -92,3 +104,32 @@ class Moment:
     def lumas(self) -> list[np.ndarray]:
         """(H, W) uint8 of each source."""
         return [source.luma(self.shape) for source in self.sources]
+
+
+def finished(task: str, moment: Moment, luma: np.ndarray) -> Picture:
+    """Fused luma as an operator wants to see it, with the colour of the task.
+
+    Args:
+        task: of the fusion.
+        moment: what it is fused of.
+        luma: (H, W) uint8 of its range.
+    """
+    frames, look, lumas = moment.frames, moment.look, moment.lumas
+    luma = look.blended(luma, lumas, moment.ranges, moment.color_range)
+    data, pixel_format = with_chroma(task, frames, lumas, luma)
+    looks = looks_of(moment, pixel_format)
+    if "infrared" in moment.names:
+        return look.painted(data, looks, lumas[0], moment.ranges[0], alone=False)
+    return data, looks
+
+
+def looks_of(moment: Moment, pixel_format: str) -> dict[str, Any]:
+    """Format, size, range and matrix of the fused frame."""
+    height, width = moment.shape
+    coloured = next((f for f in moment.frames[::-1] if f.pixel_format in COLOURED), moment.frames[-1])
+    return {
+        "pixel_format": pixel_format,
+        "size": (width, height),
+        "color_range": "full" if pixel_format == "bgr24" else moment.color_range,
+        "color_matrix": coloured.color_matrix,
+    }

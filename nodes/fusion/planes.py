@@ -8,6 +8,8 @@ import numpy as np
 from nodes.fusion.thermal import Agc
 from pipeline.frame import ColorRange, Frame, half
 
+COLOURED = ("yuv420p", "bgr24")
+
 
 def luma_of(frame: Frame, gain: Agc) -> np.ndarray:
     """(H, W) uint8 in the range of `luma_range`; 16 bits go through the gain of their stream."""

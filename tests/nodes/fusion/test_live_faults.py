@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from nodes.fusion.fuse import Fuse, finished
-from nodes.fusion.moment import Moment
+from nodes.fusion.fuse import Fuse
+from nodes.fusion.moment import Moment, finished
 from pipeline.frame import Frame
 from pipeline.live_sync import LiveMatcher
 from tests.nodes.fusion.test_fuse_live import Live
