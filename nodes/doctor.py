@@ -10,13 +10,13 @@ import shutil
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from fractions import Fraction
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import av
 import zmq
 
+from nodes import nvidia
 from pipeline.errors import DeviceError
 
 State = Literal["ok", "missing", "warning"]
@@ -35,8 +35,6 @@ CODECS: tuple[tuple[str, Mode, str, str], ...] = (  # name, mode, what it is, wh
     ("hevc", "r", "H.265 decoder", "install PyAV from PyPI, or have the camera send H.264"),
     ("libx264", "w", "H.264 encoder", "install PyAV from PyPI, or record with codec: ffv1"),
     ("ffv1", "w", "lossless video", "install PyAV from PyPI, or record with codec: h264"),
-    ("h264_nvenc", "w", "H.264 encoder, GPU", "needs an NVIDIA GPU and its driver; libx264 does the same on the CPU"),
-    ("h264_cuvid", "r", "H.264 decoder, GPU", "needs an NVIDIA GPU and its driver; CPUs decode H.264 as well"),
 )
 PROTOCOLS = ("rtsp", "rtmp", "srt", "udp")
 TIME_ERROR = 5  # what adjtimex(2) returns of a clock that nobody keeps right
@@ -88,16 +86,17 @@ class Machine:
         return next((word for word in words if word[0].isdecimal()), "")
 
     def opens(self, codec: str, mode: Mode) -> bool:
-        """Whether a codec is not only there but works: those of GPUs want a driver."""
+        """Whether a codec is there and works."""
         try:
-            context: Any = av.CodecContext.create(codec, mode)
-            if mode == "w":
-                context.width = context.height = 256
-                context.pix_fmt, context.time_base = "yuv420p", Fraction(1, 30)
-            context.open()
+            context = nvidia.trial_encoder(codec) if mode == "w" else av.CodecContext.create(codec, mode)
+            context.open(strict=False)
         except (av.FFmpegError, ValueError):
             return False
         return True
+
+    def gpu_video(self) -> list[tuple[str, State, str, str]]:
+        """What NVIDIA's decoder and encoder do, as `nodes.nvidia.tell` tells it."""
+        return list(nvidia.tell())
 
     def speaks(self, protocol: str) -> bool:
         """Whether FFmpeg knows a protocol: it says so, or fails in another way, as nobody is there to speak to."""
@@ -150,6 +149,7 @@ def examine(machine: Machine, equipment: Iterable[tuple[str, State, str, str]] |
         memory(machine),
         *(without_torch(machine) if equipment is None else (Row(*told) for told in equipment)),
         *(codec(machine, *one) for one in CODECS),
+        *(Row(*told) for told in machine.gpu_video()),
         protocols(machine),
         *cameras(machine),
         disk(machine),

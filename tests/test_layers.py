@@ -15,7 +15,13 @@ import nodes
 from pipeline.node import Node
 
 ROOT = Path(__file__).resolve().parents[1]
-SHARED = {"nodes.addresses", "nodes.outage", "nodes.pictures", "nodes.tasks"}  # what several nodes may import
+SHARED = {
+    "nodes.addresses",
+    "nodes.nvidia",
+    "nodes.outage",
+    "nodes.pictures",
+    "nodes.tasks",
+}  # by several nodes
 
 PIPELINE_MAY = {"numpy", "yaml", "pydantic", "pipeline"}
 MODELS_MAY = {"torch", "numpy", "cv2", "yaml", "pydantic", "safetensors", "onnxruntime", "models"}

@@ -16,6 +16,7 @@ from typing import Any
 
 import av
 
+from nodes.capture.decoding import Decoder, Decoding
 from nodes.pictures import (
     IMAGE_SUFFIXES,
     array_of,
@@ -61,10 +62,11 @@ class Recording:
     Args:
         path: a video that FFmpeg can read, a folder of images, or one image.
         fps: images a second of a folder.
+        decoding: who decodes a video.
     """
 
-    def __init__(self, path: Path, fps: Fraction) -> None:
-        self.path, self.fps = path, fps
+    def __init__(self, path: Path, fps: Fraction, decoding: Decoding) -> None:
+        self.path, self.fps, self.decoding = path, fps, decoding
         self.stream = ""
         """Name of the stream that its frames say they are of."""
         self.expected_frames: int | None = None
@@ -78,6 +80,7 @@ class Recording:
 
         Raises:
             SourceError: it cannot be read; also raised by the iterator, at the end, of what is broken or cut short.
+            DeviceError: the GPU is asked for, and cannot decode it; also raised by the iterator where it fails.
         """
         try:
             return self._find()
@@ -110,6 +113,7 @@ class Recording:
     # Images:
 
     def _images(self, paths: list[Path]) -> Iterator[Frame]:
+        self.decoding.refuse("images are")
         self.expected_frames, folder = len(paths), self.path.is_dir()
         for number, path in enumerate(paths):
             try:
@@ -151,19 +155,19 @@ class Recording:
             raise SourceError(f"{self.path}: its codec is one that cannot be decoded here; convert it, e.g. to H.264")
         stream.thread_type = "AUTO"
         self.expected_frames = stream.frames or None
-        return self._decode(stream)
+        return self._decode(stream, self.decoding.begin(stream))
 
-    def _decode(self, stream: Any) -> Iterator[Frame]:
+    def _decode(self, stream: Any, decoder: Decoder) -> Iterator[Frame]:
         """Decoded frames in order of presentation; what was lost on the way is raised at the end."""
         seen = Seen()
         for packet in self._packets(stream, seen):
-            try:
-                pictures = stream.decode(packet)
-            except av.FFmpegError:
-                seen.damaged += 1
-                continue
+            pictures, damaged = decoder.decode(packet)
+            seen.damaged += damaged
             for picture in pictures:
                 seen.damaged += picture.is_corrupt and not (packet and packet.is_corrupt)
+                if rotation := picture.rotation or decoder.rotation:
+                    turn = f"{self.path} asks to be shown turned by {rotation} degrees, and is not turned"
+                    self.note("rotations_left_out", turn)
                 frame = self._frame(picture, stream, seen)
                 seen.frames, seen.last_ns = seen.frames + 1, frame.timestamp_ns
                 yield frame
@@ -194,9 +198,6 @@ class Recording:
         pixel_format: PixelFormat = pixel_format_of(picture)
         if any(component.is_alpha for component in picture.format.components):
             self.note("alpha_channels_left_out", f"{self.path} has an alpha channel, which is left out")
-        if picture.rotation:
-            turn = f"{self.path} asks to be shown turned by {picture.rotation} degrees, and is not turned"
-            self.note("rotations_left_out", turn)
         return Frame(
             data=array_of(picture, pixel_format),
             pixel_format=pixel_format,

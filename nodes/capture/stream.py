@@ -13,6 +13,7 @@ import av
 from pydantic import Field
 
 from nodes.addresses import check_address, why_not, without_credentials
+from nodes.capture.decoding import Decoding, Hwaccel
 from nodes.outage import Outage
 from nodes.pictures import array_of, color_matrix_of, color_range_of, pixel_format_of
 from pipeline import control
@@ -56,6 +57,8 @@ class StreamCapture(Node):
             frames, or whose kind is hard to tell.
         reconnect_s: pause before the next attempt, the first and the longest; doubled at each, less up to half of it
             at random.
+        hwaccel: "auto" decodes 1280x720 and more by CUDA where it gives the same as the CPU, bit by bit, and says why
+            where it does not; "cuda" wants a GPU that decodes; "none" asks for none. The CPU stands in where it fails.
     """
 
     live = True
@@ -69,6 +72,7 @@ class StreamCapture(Node):
         offset_ms: Annotated[float, Field(ge=-10_000, le=10_000)] = 0.0,
         low_delay: bool = True,
         reconnect_s: tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]] = (0.5, 10.0),
+        hwaccel: Hwaccel = "auto",
     ) -> None:
         parts = check_address(url, SCHEMES)
         if reconnect_s[0] > reconnect_s[1]:
@@ -76,7 +80,7 @@ class StreamCapture(Node):
         self.transport, self.low_delay, self.reconnect_s = transport, low_delay, reconnect_s
         self.open_timeout_s, self.read_timeout_s, self.offset_ms = open_timeout_s, read_timeout_s, offset_ms
         self._offsets_ms = (offset_ms - 500, offset_ms + 500)  # to turn: so that a step of a slider is a small one
-        self.address = without_credentials(url)
+        self.address, self._decoding = without_credentials(url), Decoding(hwaccel)
         self._url, self._scheme, self._host = url, parts.scheme, parts.hostname
         self._clock = StreamClock()
         self._frames: deque[Frame] = deque(maxlen=HELD)
@@ -96,6 +100,7 @@ class StreamCapture(Node):
                 f"{self.address}: the FFmpeg inside this PyAV has no SRT; put a gateway before it that gives RTSP or "
                 "UDP (e.g. MediaMTX), or install PyAV built with a system's FFmpeg (pip install av --no-binary av)"
             )
+        self._decoding.open(self.name, goes_on=True)
         self._stop = threading.Event()
         name = f"{self.name} reader"
         self._reader = threading.Thread(target=self._read_on, args=(self._stop,), name=name, daemon=True)
@@ -201,28 +206,22 @@ class StreamCapture(Node):
         decoder.thread_type = "SLICE" if self.low_delay else "AUTO"  # threads by frames hold back one frame each
         if self.low_delay:
             decoder.flags |= av.codec.context.Flags.low_delay
+        by = self._decoding.begin(stream)
         seen_s, pictures = time.monotonic(), 0
         for packet in container.demux(stream):
             arrived_ns = time.monotonic_ns()
             if stop.is_set():
                 return
-            try:
-                decoded = stream.decode(packet)
-            except av.FFmpegError:
-                decoded = []
-                if pictures:  # before the first key frame there is nothing to be decoded
-                    self._damaged()
+            decoded, damaged = by.decode(packet)
+            if damaged and pictures:  # a gap; before the first key frame there is nothing to be decoded
+                self._count["corrupt"] += 1
+                self._sequence += 1
             for picture in decoded:
                 self._count["corrupt"] += bool(picture.is_corrupt)
                 pictures, seen_s = pictures + 1, time.monotonic()
                 yield picture, arrived_ns
             if time.monotonic() - seen_s > PICTURELESS_S:
                 raise SourceError(f"data come, but not one picture in {PICTURELESS_S:.0f} s")
-
-    def _damaged(self) -> None:
-        """Frames that were not to be decoded leave a gap."""
-        self._count["corrupt"] += 1
-        self._sequence += 1
 
     def _frame(self, picture: Any, times: Times, arrived_ns: int) -> Frame:
         arrived_ns = self._last_arrived_ns = max(arrived_ns, self._last_arrived_ns + 1)

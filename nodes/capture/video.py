@@ -15,6 +15,7 @@ from weakref import WeakKeyDictionary
 
 from pydantic import Field
 
+from nodes.capture.decoding import Decoding, Hwaccel
 from nodes.capture.recording import Recording
 from pipeline.control import Control, number
 from pipeline.errors import ConfigError, SourceError
@@ -84,6 +85,9 @@ class VideoCapture(Node):
         loop: with pace "realtime": from the last frame go on to the first, by itself of each recording; times go on,
             too.
         offset_ms: constant that is added to the times.
+        hwaccel: "auto" decodes long videos of 1280x720 and more by CUDA where it gives the same as the CPU, bit by bit,
+            and says why where it does not; "cuda" insists on it; "none" leaves it to the CPU. A GPU patches damaged
+            pictures without a word, where the CPU tells of them: to look for damage, set "none".
     """
 
     def __init__(
@@ -93,6 +97,7 @@ class VideoCapture(Node):
         pace: Literal["full", "realtime"] = "full",
         loop: bool = False,
         offset_ms: Annotated[float, Field(ge=-1000, le=1000)] = 0.0,
+        hwaccel: Hwaccel = "auto",
     ) -> None:
         if "://" in str(path) or re.match(r"^[a-z]+:/[^/]", str(path)):
             raise ConfigError(f"setting 'path' is {str(path)!r}: this node reads files and folders, not addresses")
@@ -101,7 +106,8 @@ class VideoCapture(Node):
         self.path, self.fps, self.pace = path, Fraction(fps).limit_denominator(1001), pace
         self.loop, self.offset_ms = loop, offset_ms
         self.live = pace == "realtime"
-        self._recording = Recording(path, self.fps)
+        self._decoding = Decoding(hwaccel)
+        self._recording = Recording(path, self.fps, self._decoding)
         self._frames: Iterator[Frame] | None = None
         self._next: Frame | None = None
         """Read, and not yet given."""
@@ -120,9 +126,10 @@ class VideoCapture(Node):
 
     def open(self, sizes: dict[str, tuple[int, int] | None]) -> None:
         self._recording.stream = self.name
+        self._decoding.open(self.name)
         # The first frame is decoded here: what cannot be read is known before anything flows, and so is the size.
         self._next = self._noted(self._first())
-        self.size = self._next.size
+        self.size, self._decoding.goes_on = self._next.size, self.live
         self._start = Start.of(self.running)
         self._start.join(self._next.timestamp_ns)
 

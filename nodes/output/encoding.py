@@ -1,15 +1,22 @@
-"""Frames to what an encoder takes; shared by the nodes that write and send video."""
+"""Frames to what an encoder takes, and which encoder; shared by the nodes that write and send video."""
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
 import av
 
+from nodes import nvidia
 from nodes.pictures import EXACT, FULL, LIMITED, gray_in, picture_of
+from pipeline.errors import DeviceError
 from pipeline.frame import MATRIX_CODES, ColorMatrix, ColorRange, Frame
 
+log = logging.getLogger("streamfuse")
+
+CPU, GPU = "libx264", "h264_nvenc"  # FFmpeg's encoders of H.264
 PIXEL_FORMATS = {
     ("h264", "gray8"): "yuv420p",
     ("h264", "yuv420p"): "yuv420p",
@@ -76,6 +83,30 @@ def look_of(frame: Frame, codec: str) -> Look | None:
         return None
     turned = frame.pixel_format == "bgr24" and pixel_format != "bgr0"
     return Look(frame.size, pixel_format, "limited" if turned else frame.color_range, frame.color_matrix)
+
+
+def choose_encoder(wanted: str, node: str, open_on_gpu: Callable[[], Any]) -> str:
+    """The encoder of H.264 to use; says which, and why the CPU's where there is an NVIDIA driver.
+
+    Args:
+        wanted: "libx264", "h264_nvenc", or "auto" for the latter where it works.
+        node: name of the node, for messages.
+        open_on_gpu: opens the GPU's encoder as it is to be used.
+
+    Raises:
+        DeviceError: the GPU's is asked for, and does not open.
+    """
+    if wanted == CPU:
+        return CPU
+    why = nvidia.why_no_encoding(open_on_gpu)
+    if why is None:
+        log.info("%s: encodes with %s", node, GPU)
+        return GPU
+    if wanted == GPU:
+        raise DeviceError(f"Node {node!r}: {GPU} does not open: {why}; set codec: auto")
+    if why != nvidia.NO_DRIVER:
+        log.info("%s: encodes with %s: %s", node, CPU, why)
+    return CPU
 
 
 def even_size(size: tuple[int, int]) -> tuple[int, int]:

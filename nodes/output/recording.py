@@ -11,7 +11,7 @@ from typing import Any, BinaryIO
 
 import av
 
-from nodes.output.encoding import Look, even_size, look_of
+from nodes.output.encoding import CPU, GPU, Look, even_size, look_of
 from nodes.pictures import reason
 from pipeline.errors import OutputError
 from pipeline.frame import Frame
@@ -19,6 +19,11 @@ from pipeline.frame import Frame
 log = logging.getLogger("streamfuse")
 
 SUFFIXES = {"h264": (".mp4", ".mov", ".mkv"), "ffv1": (".mkv",)}
+CODECS = {CPU: "h264", GPU: "h264", "ffv1": "ffv1"}  # by encoder
+PRESETS = {
+    name: f"p{number}"
+    for number, name in enumerate(("ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow"), start=1)
+}  # of NVENC
 CONTAINERS = {".mp4": "mp4", ".mov": "mov", ".mkv": "matroska"}
 MP4_CLOCK = Fraction(1, 90_000)  # exact for 24, 25, 30, 50, 60 and 30000/1001 frames a second
 CLOCKS = {".mp4": MP4_CLOCK, ".mov": MP4_CLOCK, ".mkv": Fraction(1, 1000)}  # Matroska counts milliseconds
@@ -33,6 +38,10 @@ CONTAINER_OPTIONS = {
 }
 MOST_FRAMES_A_FRAGMENT = 120  # whatever rate a file of few frames claims to have
 FAILURES = (av.FFmpegError, OSError)
+
+
+class EncoderFailed(OutputError):
+    """An encoder does not open, or fails later; nothing is wrong with the disk."""
 
 
 class Disk:
@@ -78,18 +87,20 @@ class VideoFile:
     Args:
         path: .mp4, .mov or .mkv; created now, when all else is ready.
         first: the first frame, which decides on the look; to be written like the others.
-        codec: "h264" or "ffv1".
-        crf: quality of h264.
-        preset: speed of h264.
+        encoder: "libx264", "h264_nvenc" or "ffv1".
+        crf: quality of H.264.
+        preset: speed of H.264.
         new: never replace a file; and times begin at 0.
         name: who writes it, for messages.
 
     Raises:
+        EncoderFailed: the encoder does not open.
         OutputError: the codec cannot hold it, or it cannot be written.
     """
 
-    def __init__(self, path: Path, first: Frame, codec: str, crf: int, preset: str, *, new: bool, name: str) -> None:
-        self.path, self.codec, self.crf, self.preset, self.name = path, codec, crf, preset, name
+    def __init__(self, path: Path, first: Frame, encoder: str, crf: int, preset: str, *, new: bool, name: str) -> None:
+        self.path, self.encoder, self.crf, self.preset, self.name = path, encoder, crf, preset, name
+        self.codec = CODECS[encoder]
         self.clock = CLOCKS[path.suffix.lower()]
         self.result: Path | None = None
         """Where it is: here, set aside after a failure, or nowhere."""
@@ -100,7 +111,7 @@ class VideoFile:
         suffix = path.suffix.lower()
         self._container: Any = av.open(self._disk, "w", format=CONTAINERS[suffix], options=CONTAINER_OPTIONS[suffix])
         try:
-            with self._one_line("{}x{} {} cannot be encoded".format(*first.size, first.pixel_format)):
+            with self._one_line("{}x{} {} cannot be encoded".format(*first.size, first.pixel_format), EncoderFailed):
                 self._stream = self._add_stream(first.frame_rate or Fraction(30))
             with self._one_line("cannot be written to"):
                 self._disk.open(new)
@@ -126,11 +137,17 @@ class VideoFile:
         return max(self._disk.size, self._encoded) / 1e6
 
     def write(self, frame: Frame) -> None:
-        """Encode and write a frame that the look holds."""
+        """Encode and write a frame that the look holds.
+
+        Raises:
+            EncoderFailed: it could not be encoded.
+            OutputError: it could not be written.
+        """
         picture = self.look.picture(frame, pad_to_even=self.codec == "h264")
         picture.pts, picture.time_base = self._pts(frame), self.clock
-        with self._one_line("cannot be written to"):
+        with self._one_line("a frame cannot be encoded", EncoderFailed):
             packets = self._stream.encode(picture)
+        with self._one_line("cannot be written to"):
             self._encoded += sum(packet.size for packet in packets)
             self._container.mux(packets)
 
@@ -163,19 +180,9 @@ class VideoFile:
 
     def _add_stream(self, rate: Fraction) -> Any:
         """A stream with its encoder opened."""
-        stream = self._container.add_stream({"h264": "libx264", "ffv1": "ffv1"}[self.codec], rate=rate)
-        context = stream.codec_context
-        self.look.apply(context, pad_to_even=self.codec == "h264")
-        if self.codec == "h264":
-            context.options = {"crf": str(self.crf), "preset": self.preset}
-            context.max_b_frames = 0  # so that decoding time is presentation time, from the first frame on
-            context.gop_size = min(max(1, round(rate)), MOST_FRAMES_A_FRAGMENT)  # a fragment a second
-        else:
-            # Level 3 has checksums, but cannot divide a line of one pixel into the slices it wants.
-            context.options = {"level": "3", "slicecrc": "1"} if min(self.look.size) > 1 else {"level": "1"}
-            context.gop_size = 1
-        context.time_base = stream.time_base = self.clock
-        context.open()
+        stream = self._container.add_stream(self.encoder, rate=rate)
+        stream.time_base = self.clock
+        open_encoder(stream.codec_context, self.look, self.crf, self.preset, rate, self.clock)
         return stream
 
     def _pts(self, frame: Frame) -> int:
@@ -188,11 +195,11 @@ class VideoFile:
         return self._last_pts
 
     @contextmanager
-    def _one_line(self, what: str) -> Iterator[None]:
+    def _one_line(self, what: str, kind: type[OutputError] = OutputError) -> Iterator[None]:
         try:
             yield
         except FAILURES as error:
-            raise OutputError(f"{self.path}: {what}: {reason(error)}") from error
+            raise kind(f"{self.path}: {what}: {reason(error)}") from error
 
     def _set_aside(self) -> None:
         """Give up the final name; what was written may still be of use."""
@@ -209,3 +216,31 @@ class VideoFile:
             return
         self.result = aside
         log.warning("%s: what was written until the failure is in %s", self.name, aside)
+
+
+def open_encoder(context: Any, look: Look, crf: int, preset: str, rate: Fraction, clock: Fraction) -> None:
+    """Set up an encoder for files, and open it.
+
+    NVENC takes `crf` for the quality that it keeps constant, of which 0 is not lossless but leaves the choice to it.
+    """
+    look.apply(context, pad_to_even=context.name != "ffv1")
+    context.time_base = clock
+    if context.name == "ffv1":
+        # Level 3 has checksums, but cannot divide a line of one pixel into the slices it wants.
+        context.options = {"level": "3", "slicecrc": "1"} if min(look.size) > 1 else {"level": "1"}
+        context.gop_size = 1
+    else:
+        context.max_b_frames = 0  # so that decoding time is presentation time, from the first frame on
+        context.gop_size = min(max(1, round(rate)), MOST_FRAMES_A_FRAGMENT)  # a fragment a second
+        context.options = {"crf": str(crf), "preset": preset}
+    if context.name == GPU:
+        context.bit_rate = 0
+        # Each packet is given at once, so that a crash takes no more than with the CPU's.
+        context.options = {"rc": "vbr", "cq": str(max(1, crf)), "preset": PRESETS[preset], "delay": "0"}
+    context.open()
+
+
+def try_gpu(crf: int, preset: str) -> None:
+    """Open NVENC as for a file; raises whatever FFmpeg does."""
+    context = av.CodecContext.create(GPU, "w")
+    open_encoder(context, Look((640, 480), "yuv420p", "limited", "bt709"), crf, preset, Fraction(30), MP4_CLOCK)

@@ -15,9 +15,9 @@ from pydantic import Field
 
 from nodes.addresses import check_address, without_credentials
 from nodes.outage import Outage
-from nodes.output.encoding import Look, look_of
+from nodes.output.encoding import CPU, GPU, Look, choose_encoder, look_of
 from nodes.output.pushing import FORMATS, SRT_SETTINGS, TICKS, TS_BYTES, Push, srt_library
-from pipeline.errors import ConfigError, DeviceError, OutputError, did_you_mean
+from pipeline.errors import ConfigError, OutputError, did_you_mean
 from pipeline.frame import Frame
 from pipeline.node import Node
 
@@ -30,8 +30,8 @@ GOODBYE_S = 0.7
 SHORTEST_STEP = TICKS // 1000  # RTMP counts milliseconds
 USUAL_RATE = Fraction(30)
 LOW_DELAY = {
-    "libx264": {"preset": "veryfast", "tune": "zerolatency", "forced-idr": "1"},
-    "h264_nvenc": {"preset": "p4", "tune": "ull", "rc": "cbr", "zerolatency": "1", "delay": "0", "forced-idr": "1"},
+    CPU: {"preset": "veryfast", "tune": "zerolatency", "forced-idr": "1"},
+    GPU: {"preset": "p4", "tune": "ull", "rc": "cbr", "zerolatency": "1", "delay": "0", "forced-idr": "1"},
 }
 PROBE = Look((640, 480), "yuv420p", "limited", "bt709")
 
@@ -50,7 +50,7 @@ class StreamOutput(Node):
             where one is needed. What is secret in it is not shown.
         bitrate_kbps: kilobits a second, at most and on average.
         fps: frames a second, from which the encoder takes the bits for each; default: as the source says, or 30.
-        codec: "libx264"; "h264_nvenc", on an NVIDIA GPU that has an encoder; "auto" is the latter where it works.
+        codec: "libx264"; "h264_nvenc", on an NVIDIA GPU that has an encoder; "auto" is the latter as long as it works.
         gop_s: seconds from one key frame to the next: how long a new viewer waits for a picture.
         timeout_s: for an answer, when connecting and while sending.
     """
@@ -66,7 +66,8 @@ class StreamOutput(Node):
     ) -> None:
         self.shown = without_credentials(without_key(url))
         self.url = check_target_address(url, self.shown)
-        self.bitrate_kbps, self.fps, self.codec, self.gop_s, self.timeout_s = bitrate_kbps, fps, codec, gop_s, timeout_s
+        self.bitrate_kbps, self.fps, self.gop_s, self.timeout_s = bitrate_kbps, fps, gop_s, timeout_s
+        self.wanted, self.codec = codec, CPU
         self._encoder: Any = None
         self._look: Look | None = None
         self._push: Push | None = None
@@ -88,13 +89,7 @@ class StreamOutput(Node):
             raise OutputError(
                 f"{self.shown}: SRT needs the library libsrt, which is not installed: apt install libsrt1.5-gnutls"
             )
-        if self.codec != "libx264" and (failure := self._failure_of("h264_nvenc")):
-            if self.codec == "h264_nvenc":
-                raise DeviceError(f"Node {self.name!r}: h264_nvenc does not open ({failure}); set codec: auto")
-            self.codec = "libx264"
-        elif self.codec == "auto":
-            self.codec = "h264_nvenc"
-        log.info("%s: encodes with %s", self.name, self.codec)
+        self.codec = choose_encoder(self.wanted, self.name, lambda: self._new_encoder(GPU, PROBE, USUAL_RATE))
 
     def process(self, frame: Frame) -> None:
         look = look_of(frame, "h264")
@@ -115,7 +110,11 @@ class StreamOutput(Node):
         except (av.FFmpegError, OSError) as error:  # of the encoder, or no process can be started
             self._missed["error"] += 1
             self._encoder = None
-            self._lose(getattr(error, "strerror", None) or type(error).__name__)
+            why = getattr(error, "strerror", None) or type(error).__name__
+            if self.codec == GPU and self.wanted == "auto" and isinstance(error, av.FFmpegError):
+                log.warning("%s: %s fails (%s): going on with %s", self.name, GPU, why, CPU)
+                self.codec = CPU
+            self._lose(why)
 
     def close(self) -> None:
         self._hang_up(GOODBYE_S)
@@ -210,14 +209,6 @@ class StreamOutput(Node):
         context.options = LOW_DELAY[codec] | limits
         context.open()
         return context
-
-    def _failure_of(self, codec: str) -> str | None:
-        """Why an encoder does not work on this machine; None if it does."""
-        try:
-            self._new_encoder(codec, PROBE, USUAL_RATE)
-        except (av.FFmpegError, ValueError, OSError) as error:
-            return str(getattr(error, "strerror", None) or error)
-        return None
 
     def now(self) -> float:
         """Seconds on a clock that only goes forward."""

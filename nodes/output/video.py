@@ -12,8 +12,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from nodes.output.encoding import look_of
-from nodes.output.recording import SUFFIXES, VideoFile
+from nodes.output.encoding import CPU, GPU, choose_encoder, look_of
+from nodes.output.recording import SUFFIXES, EncoderFailed, VideoFile, try_gpu
 from nodes.pictures import check_target
 from pipeline.control import Control, switch
 from pipeline.errors import ConfigError, OutputError
@@ -43,9 +43,10 @@ class VideoOutput(Node):
 
     Args:
         path: .mp4, .mov or .mkv. MKV keeps times to the millisecond, the others to 1/90000 s.
-        codec: "h264", or "ffv1", which is lossless, for .mkv; "auto" is h264.
-        crf: quality of h264, 0 (lossless) to 51; 18 is visually transparent.
-        preset: speed of h264 against size.
+        codec: "h264"; "h264_nvenc", the same by an NVIDIA GPU that has an encoder; "ffv1", which is lossless, for .mkv.
+            "auto" is h264; live, h264_nvenc as long as it works.
+        crf: quality of H.264, 0 (lossless, but not of NVENC) to 51; 18 is visually transparent.
+        preset: speed of H.264 against size.
         segment_s: live, begin a new file every so many seconds, all with date and time in their names.
         segment_mb: live, the same for every so many megabytes.
         min_free_mb: live, stop before the disk has fewer megabytes free.
@@ -55,7 +56,7 @@ class VideoOutput(Node):
     def __init__(
         self,
         path: Path,
-        codec: Literal["auto", "h264", "ffv1"] = "auto",
+        codec: Literal["auto", "h264", "h264_nvenc", "ffv1"] = "auto",
         crf: Annotated[int, Field(ge=0, le=51)] = 18,
         preset: Literal["ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow"] = "veryfast",
         segment_s: Annotated[float, Field(ge=1)] | None = None,
@@ -65,7 +66,8 @@ class VideoOutput(Node):
     ) -> None:
         self.path, self.crf, self.preset = path, crf, preset
         self.segment_s, self.segment_mb, self.min_free_mb, self.record = segment_s, segment_mb, min_free_mb, record
-        self.codec = "h264" if codec == "auto" else codec
+        self.wanted, self.codec = codec, "ffv1" if codec == "ffv1" else "h264"
+        self.encoder = "ffv1" if codec == "ffv1" else CPU
         if path.suffix.lower() not in SUFFIXES[self.codec]:
             legal = " or ".join(SUFFIXES[self.codec])
             raise ConfigError(f"setting 'path' is {str(path)!r}: {self.codec} goes into {legal}")
@@ -81,6 +83,8 @@ class VideoOutput(Node):
 
     def open(self, sizes: dict[str, tuple[int, int] | None]) -> None:
         check_target(self.path)
+        if self.wanted == GPU or (self.wanted == "auto" and self.in_live_mode):
+            self.encoder = choose_encoder(self.wanted, self.name, lambda: try_gpu(self.crf, self.preset))
         if self.in_live_mode:
             return
         for setting in ("segment_s", "segment_mb"):
@@ -146,7 +150,7 @@ class VideoOutput(Node):
         self._trouble, self._again_at = None, 0.0  # a person asks: do not wait
 
     def _create(self, frame: Frame, path: Path, new: bool) -> VideoFile:
-        return VideoFile(path, frame, self.codec, self.crf, self.preset, new=new, name=self.name)
+        return VideoFile(path, frame, self.encoder, self.crf, self.preset, new=new, name=self.name)
 
     def _put_away(self) -> None:
         """Remember what became of the file."""
@@ -207,6 +211,11 @@ class VideoOutput(Node):
             if self._file is not None:
                 self._file.give_up()
                 self._put_away()
+            if isinstance(error, EncoderFailed) and self.wanted == "auto" and self.encoder == GPU:
+                log.warning("%s: %s; going on with %s", self.name, error, CPU)
+                self.encoder = CPU
+                self._write(frame)
+                return
             cause = getattr(error.__cause__, "errno", None)
             self._missed[self._stop("disk_full" if cause in NO_ROOM else "write_failed", str(error))] += 1
 

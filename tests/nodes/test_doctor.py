@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 import run
-from nodes import commands, doctor
+from nodes import commands, doctor, nvidia
 from nodes.doctor import GIB, Machine, Row
 from nodes.fusion import equipment
 from pipeline.errors import DeviceError
@@ -23,6 +23,10 @@ X86 = (
 ARM = "processor : 0\nFeatures : fp asimd sve bf16\n"
 
 
+def told_of_gpu(what: str, why_not: str | None) -> nvidia.Told:
+    return nvidia.told(what, why_not, "H.264 works", "use the CPU")
+
+
 class Fake(Machine):
     """A machine that has what a pipeline wants, but for what a test takes away."""
 
@@ -31,10 +35,10 @@ class Fake(Machine):
         self.has = {
             **{"cores": 8, "tick_s": 1e-9, "is_synchronised": True, "most_files": 4096},
             **{"zeromq": ("4.3.5", True), "disk": (Path("/out"), 100 * GIB, True), "driver": "550.54"},
-            **{"lacks": (), "shut": ()},
+            **{"lacks": (), "shut": (), "gpu_video": [told_of_gpu("CUDA decoding", None), told_of_gpu("NVENC", None)]},
             **has,
         }
-        for name in ("cores", "tick_s", "is_synchronised", "most_files", "zeromq", "disk", "driver"):
+        for name in ("cores", "tick_s", "is_synchronised", "most_files", "zeromq", "disk", "driver", "gpu_video"):
             setattr(self, name, lambda name=name: self.has[name])
         write(root, "proc/cpuinfo", X86)
         write(root, "proc/meminfo", "MemTotal: 33554432 kB\nMemAvailable: 16777216 kB")
@@ -103,7 +107,8 @@ def test_a_machine_with_next_to_nothing_is_told_what_to_do_about_each_thing_and_
     machine = Fake(
         tmp_path,
         **{"cores": 1, "is_synchronised": False, "most_files": 256, "zeromq": ("4.1", False), "driver": ""},
-        **{"disk": (Path("/out"), 5, True), "lacks": ("srt", "h264_nvenc", "h264_cuvid", "libx264", "hevc", "ffv1")},
+        **{"disk": (Path("/out"), 5, True), "lacks": ("srt", "libx264", "hevc", "ffv1")},
+        gpu_video=[told_of_gpu(what, nvidia.NO_DRIVER) for what in ("CUDA decoding", "NVENC")],
     )
     write(tmp_path, "proc/cpuinfo", "model name: Old Core")
     write(tmp_path, "proc/meminfo", "")
@@ -111,7 +116,7 @@ def test_a_machine_with_next_to_nothing_is_told_what_to_do_about_each_thing_and_
     assert {row.name for row in rows.values() if row.state == "ok"} == {"system", "H.264 decoder", "monotonic clock"}
     assert {row.name for row in rows.values() if row.state == "missing"} == {
         *("torch", "CUDA", "cameras", "H.264 encoder", "lossless video", "H.265 decoder"),
-        *("H.264 encoder, GPU", "H.264 decoder, GPU"),
+        *("CUDA decoding", "NVENC"),
     }
     assert rows["streams"].found == "rtsp, rtmp, udp; not srt"
     assert "ulimit -n" in rows["open files"].remedy
@@ -240,6 +245,7 @@ def test_this_machine_is_asked_for_real(tmp_path: Path) -> None:
     machine = Machine(results=tmp_path / "not" / "yet")
     assert machine.opens("libx264", "w")
     assert machine.opens("h264", "r")
+    assert [row[0] for row in machine.gpu_video()] == ["CUDA decoding", "NVENC"]
     assert not machine.opens("no_such_codec", "w")
     assert machine.speaks("udp")
     assert not machine.speaks("nonsense")

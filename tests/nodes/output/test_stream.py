@@ -12,9 +12,11 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import av
 import numpy as np
 import pytest
 
+from nodes import nvidia
 from nodes.output import stream
 from nodes.output.pushing import srt_library
 from nodes.output.stream import StreamOutput
@@ -305,15 +307,57 @@ def test_recordings_are_refused_with_what_to_do() -> None:
         node.open({})
 
 
-def test_without_an_nvidia_encoder_auto_takes_libx264_and_asking_for_it_is_an_error() -> None:
+@pytest.mark.parametrize("why", [nvidia.NO_DRIVER, "the GPU does not encode (no such device)"])
+def test_without_an_nvidia_encoder_auto_takes_libx264_and_asking_for_it_is_an_error(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, why: str
+) -> None:
+    caplog.set_level(logging.INFO, "streamfuse")
+    monkeypatch.setattr(nvidia, "why_no_encoding", lambda _: why)
     node = StreamOutput("udp://127.0.0.1:9", codec="h264_nvenc")
-    if node._failure_of("h264_nvenc") is None:
-        pytest.skip("there is an NVIDIA encoder in this machine")
-    with pytest.raises(DeviceError, match="set codec: auto"):
+    with pytest.raises(DeviceError, match="set codec: auto") as caught:
         node.open({})
+    assert why in str(caught.value)
     other = StreamOutput("udp://127.0.0.1:9")
     other.open({})
     assert other.codec == "libx264"
+    assert [record.getMessage() for record in caplog.records] == (
+        [] if why == nvidia.NO_DRIVER else [f": encodes with libx264: {why}"]
+    )
+
+
+def test_an_encoder_of_the_gpu_that_fails_makes_room_for_the_cpus_and_the_stream_goes_on(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, pushing: Callable[..., StreamOutput]
+) -> None:
+    monkeypatch.setattr(nvidia, "why_no_encoding", lambda _: None)
+    open_encoder = StreamOutput._new_encoder
+
+    def fails(self: StreamOutput, codec: str, *more: Any) -> Any:
+        if codec == "h264_nvenc":
+            raise av.error.ExternalError(1, "no capable device")
+        return open_encoder(self, codec, *more)
+
+    monkeypatch.setattr(StreamOutput, "_new_encoder", fails)
+    port = free_port()
+    receiver = receiver_of("udp", port)
+    node = pushing(address("udp", port), codec="auto")
+    assert node.codec == "h264_nvenc"
+    push_until(node, lambda: receiver.pictures, "pictures arrive")
+    assert node.codec == "libx264"
+    assert "publish: h264_nvenc fails (no capable device): going on with libx264" in caplog.text
+    assert node.report()["notes"]["not sent: error"] == 1
+
+
+def test_an_encoder_of_the_gpu_that_was_asked_for_is_tried_again(
+    monkeypatch: pytest.MonkeyPatch, pushing: Callable[..., StreamOutput]
+) -> None:
+    def fails(*_: Any) -> Any:
+        raise av.error.ExternalError(1, "no capable device")
+
+    monkeypatch.setattr(nvidia, "why_no_encoding", lambda _: None)
+    monkeypatch.setattr(StreamOutput, "_new_encoder", fails)
+    node = pushing(address("udp", free_port()), codec="h264_nvenc")
+    push_until(node, lambda: node.report()["notes"].get("not sent: error", 0) >= 2, "it is tried again")
+    assert node.codec == "h264_nvenc"
 
 
 def test_srt_without_its_library_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
