@@ -102,15 +102,36 @@ def do_eval(options: argparse.Namespace) -> int:
 
 
 def do_bench(options: argparse.Namespace) -> int:
+    from nodes.fusion.network import find_device
+
+    bench = bench_gpu if find_device(options.device).type == "cuda" else bench_processor
+    figures, lines = bench(options)
+    if options.json != "-":
+        say("\n".join(lines))
+    write_json(figures, options.json)
+    return 0
+
+
+def bench_processor(options: argparse.Namespace) -> tuple[dict[str, Any], list[str]]:
     from models import catalog
     from nodes.fusion import bench
 
-    model = options.model or catalog.DEFAULT
-    figures = bench.measure(model, options.size, options.device, options.precision, options.frames)
-    if options.json != "-":
-        say("\n".join(bench.lines(figures)))
-    write_json(figures, options.json)
-    return 0
+    if options.profile:
+        raise ConfigError("--profile is for CUDA, and this is the CPU: leave it out")
+    of = options.model or catalog.DEFAULT, options.size or bench.SIZE
+    figures = bench.measure(*of, options.device, options.precision, options.frames or bench.FRAMES)
+    return figures, bench.lines(figures)
+
+
+def bench_gpu(options: argparse.Namespace) -> tuple[dict[str, Any], list[str]]:
+    from models import catalog
+    from nodes.fusion import bench_cuda
+
+    models = [options.model] if options.model else list(catalog.MODELS)
+    sizes = [options.size] if options.size else bench_cuda.SIZES
+    frames = options.frames or bench_cuda.FRAMES
+    figures = bench_cuda.measure(models, sizes, options.precision, frames, options.profile)
+    return figures, bench_cuda.lines(figures)
 
 
 def do_models(options: argparse.Namespace) -> int:

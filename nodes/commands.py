@@ -80,11 +80,7 @@ def make_parser() -> argparse.ArgumentParser:
     train.add_argument("--restart", action="store_true", help="begin anew instead of at the last checkpoint")
     train.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
     add_eval(commands)
-    bench = add(commands, "bench", "measure the speed of a network on this machine")
-    bench.add_argument("--size", type=parse_size, default=(640, 480), metavar="WxH")
-    bench.add_argument("--frames", type=parse_count, default=15, metavar="N", help="pairs to time")
-    add_network_options(bench, task=False)
-    add_json(bench, "the figures")
+    add_bench(commands)
     add_json(add(commands, "models", "list the weights that come with the project"), "the list")
     add_json(add(commands, "doctor", "say what this machine can do, and what to do about what it cannot"), "the list")
     add_export(commands)
@@ -158,6 +154,15 @@ def add_eval(commands: Any) -> None:
     add_json(judge, "the figures")
 
 
+def add_bench(commands: Any) -> None:
+    bench = add(commands, "bench", "measure the speed of a network on this machine")
+    bench.add_argument("--size", type=parse_size, metavar="WxH", help="640x480; with CUDA four sizes up to 3840x2160")
+    bench.add_argument("--frames", type=parse_count, metavar="N", help="pairs to time (15; with CUDA 300)")
+    add_network_options(bench, task=False, model="realtime or cadnif (realtime; with CUDA both)")
+    bench.add_argument("--profile", type=Path, metavar="FILE", help="with CUDA: write a trace for ui.perfetto.dev")
+    add_json(bench, "the figures")
+
+
 def add_export(commands: Any) -> None:
     export = add(commands, "export", "write a network as ONNX, and check that against torch")
     export.add_argument("--model", metavar="NAME", help="realtime or cadnif (that of --weights, else realtime)")
@@ -169,11 +174,15 @@ def add_export(commands: Any) -> None:
     export.add_argument("-o", "--output", type=Path, required=True, metavar="FILE.onnx", help="file to write")
 
 
-def add_network_options(parser: argparse.ArgumentParser, task: bool = True) -> None:
+def add_network_options(
+    parser: argparse.ArgumentParser,
+    task: bool = True,
+    model: str = "realtime or cadnif (that of --weights, else realtime)",
+) -> None:
     if task:
         parser.add_argument("--task", choices=list(INPUTS), default="infrared")
         parser.add_argument("--weights", type=Path, metavar="FILE", help="weights instead of those that come with us")
-    parser.add_argument("--model", metavar="NAME", help="realtime or cadnif (that of --weights, else realtime)")
+    parser.add_argument("--model", metavar="NAME", help=model)
     parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
     parser.add_argument("--precision", choices=["auto", "fp32", "bf16", "fp16"], default="auto")
 

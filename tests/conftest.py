@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -15,6 +16,27 @@ import pytest
 # The tests' pictures are so small that a second thread costs more than it brings: ten times the time on a busy machine.
 # Read once, when torch is imported.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip what is marked `cuda` where there is no GPU; with FAIL_WITHOUT_CUDA=1 fail, so that a lost GPU is seen."""
+    if item.get_closest_marker("cuda") is None or (why := why_no_cuda()) is None:
+        return
+    if os.environ.get("FAIL_WITHOUT_CUDA", "0") not in ("", "0"):
+        pytest.fail(f"FAIL_WITHOUT_CUDA is set, and {why}", pytrace=False)
+    pytest.skip(why)
+
+
+@cache
+def why_no_cuda() -> str | None:
+    """Why the tests cannot use CUDA; None if they can."""
+    import torch
+
+    if torch.version.cuda is None:
+        return "this torch is a build for CPUs only"
+    with warnings.catch_warnings():  # of a driver that is too old, say
+        warnings.simplefilter("ignore")
+        return None if torch.cuda.is_available() else "torch finds no NVIDIA GPU"
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from models import catalog, inference
 from nodes.fusion.network import Device, Network, Precision
 from pipeline.stats import percentile
 
+SIZE, FRAMES = (640, 480), 15
 STAGES = ("upload", "compute", "download")
 
 

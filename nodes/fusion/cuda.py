@@ -12,7 +12,8 @@ without one.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
+import traceback
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -38,6 +39,17 @@ class LaneFault(Exception):
     def __init__(self, message: str, *, memory: bool = False) -> None:
         super().__init__(message)
         self.memory = memory
+
+    def fresh(self) -> LaneFault:
+        """The same again: one that is raised twice would hold on to all that was at hand both times."""
+        return LaneFault(str(self), memory=self.memory)
+
+
+def causes(error: BaseException | None) -> Iterator[BaseException]:
+    """An error, and what went wrong before it and led to it."""
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
 
 
 class Device(Protocol):
@@ -120,6 +132,7 @@ class Lane:
         self.slots = slots
         self._free = threading.Semaphore(slots)
         self._ring: list[Slot] = []
+        self._on_way: list[Slot] = []
         self._form: tuple[Form, tuple[int, ...]] | None = None
         self._broken: LaneFault | None = None
         self._lock = threading.Lock()
@@ -140,6 +153,8 @@ class Lane:
         try:
             self._check()
             slot = self._slot(arrays, result)
+            with self._lock:
+                self._on_way.append(slot)  # and it stays there if the launch fails: the device may be at work on it
             for name, array in arrays.items():
                 np.copyto(slot.host[name].numpy(), array)
             self._launch(slot, options)
@@ -151,16 +166,32 @@ class Lane:
     def collect(self, slot: Slot) -> np.ndarray:
         """What a ticket waits for."""
         try:
-            self._check()
+            if self._broken is not None and not self._broken.memory:
+                raise self._broken.fresh()  # what came before a lack of memory is as good as ever
             if not self._device.wait(slot.downloaded, self._patience_s):
                 raise LaneFault(f"it has not answered for {self._patience_s:.0f} s")
             result = slot.result.numpy().copy()  # the slot is for the next frame now
         except Exception as error:
+            self._free.release()
             raise self._break(error) from error
-        finally:
-            with self._lock:
-                self._give_back(slot)
+        with self._lock:
+            self._give_back(slot)
         return result
+
+    def drain(self) -> None:
+        """Wait until the device has done all that it was given; nothing more may be submitted.
+
+        Raises:
+            LaneFault: it does not.
+        """
+        try:
+            for stream in (self._upload, self._work, self._download):
+                event = self._device.event()
+                self._device.record(stream, event)
+                if not self._device.wait(event, self._patience_s):
+                    raise LaneFault(f"it has not answered for {self._patience_s:.0f} s")
+        except Exception as error:
+            raise self._break(error) from error
 
     def _launch(self, slot: Slot, options: dict[str, Any]) -> None:
         device = self._device
@@ -208,6 +239,7 @@ class Lane:
         )
 
     def _give_back(self, slot: Slot) -> None:
+        self._on_way = [other for other in self._on_way if other is not slot]
         form = tuple((name, tuple(t.shape), t.numpy().dtype.str) for name, t in slot.host.items())
         if self._form == (form, tuple(slot.result.shape)):
             self._ring.append(slot)
@@ -215,12 +247,18 @@ class Lane:
 
     def _check(self) -> None:
         if self._broken is not None:
-            raise self._broken
+            raise self._broken.fresh()
 
     def _break(self, error: Exception) -> LaneFault:
-        """From now on the lane is of no use."""
+        """From now on the lane is of no use.
+
+        It keeps its memory as long as it is there itself: the device may be at work on it, and after most faults the
+        driver takes nothing back.
+        """
         fault = error if isinstance(error, LaneFault) else self._device.fault(error)
+        if fault.memory:  # what was at hand when it failed is what takes the memory
+            for cause in causes(error):
+                traceback.clear_frames(cause.__traceback__)
         with self._lock:
-            self._broken = self._broken or fault  # the first one says why; the others are its consequences
-            self._ring.clear()
-            return self._broken
+            self._broken = self._broken or fault.fresh()  # the first one says why; others are its consequences
+            return self._broken.fresh()

@@ -1,21 +1,26 @@
-"""CUDA as the lane sees it, through torch; and a network as a CUDA graph."""
+"""CUDA as the lane sees it, through torch; and work on tensors as a CUDA graph."""
 
 from __future__ import annotations
 
 import logging
+import threading
 import time
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Hashable
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from models import inference
-from nodes.fusion.cuda import LaneFault
+from nodes.fusion.cuda import LaneFault, causes
 
 log = logging.getLogger("streamfuse")
 
 POLL_S = 0.0002
+# How libraries on CUDA say that memory is short, beside torch itself. Pinned memory of the host is meant, too.
+SHORT_OF_MEMORY = ("out of memory", "cudaErrorMemoryAllocation", "STATUS_ALLOC_FAILED")
+
+Tensors = tuple[Tensor, ...]
 
 
 class Cuda:
@@ -23,6 +28,8 @@ class Cuda:
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
+        # The frames of a video are all of one shape: trying once which convolutions are the fastest pays.
+        torch.backends.cudnn.benchmark = True
 
     def stream(self) -> torch.cuda.Stream:
         return torch.cuda.Stream(self.device)
@@ -53,65 +60,131 @@ class Cuda:
         return torch.empty(shape, dtype=dtype, pin_memory=True)
 
     def memory(self, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+        # torch counts it to the stream that is current now, and knows nothing of those it is used on: the lane lets go
+        # of it only when these have done with it.
         return torch.empty(shape, dtype=dtype, device=self.device)
 
     def fault(self, error: Exception) -> LaneFault:
-        text = str(error).strip().partition("\n")[0] or type(error).__name__
-        return LaneFault(text, memory=inference.is_out_of_memory(error))
+        return LaneFault(in_a_line(error), memory=lacks_memory(error))
+
+
+def lacks_memory(error: Exception) -> bool:
+    """Whether it, or what led to it, is a lack of memory."""
+    return any(
+        isinstance(cause, Exception)
+        and (inference.is_out_of_memory(cause) or any(words in str(cause) for words in SHORT_OF_MEMORY))
+        for cause in causes(error)
+    )
+
+
+def in_a_line(error: BaseException) -> str:
+    return str(error).strip().partition("\n")[0] or type(error).__name__
+
+
+class Recording(Protocol):
+    """Work that can be done again as it was: with the values that lie in the same memory then."""
+
+    result: Tensors
+
+    def replay(self) -> None: ...
+
+    def close(self) -> None:
+        """Let go of its memory."""
+
+
+class CudaRecording:
+    """Work as a CUDA graph of the current stream. Its result is written anew by each replay.
+
+    Args:
+        work: launches on the current stream, and decides nothing by values.
+    """
+
+    one_at_a_time = threading.Lock()
+    """Before it records, torch waits for the whole device, which CUDA forbids while another thread is recording."""
+    failed: list[torch.cuda.CUDAGraph] = []  # noqa: RUF012 (shared on purpose)
+    """torch's memory may still ask those that were not finished what belongs to them."""
+
+    def __init__(self, work: Callable[[], Tensors]) -> None:
+        self._graph, self._stream = torch.cuda.CUDAGraph(), torch.cuda.current_stream()
+        # What other threads do meanwhile is no concern of ours; by default, if one asked for an event, it would fail.
+        graph = torch.cuda.graph(self._graph, stream=self._stream, capture_error_mode="thread_local")
+        try:
+            with self.one_at_a_time, graph:
+                self.result = work()
+        except BaseException:
+            self.failed.append(self._graph)
+            raise
+
+    def replay(self) -> None:
+        self._graph.replay()
+
+    def close(self) -> None:
+        self._stream.synchronize()  # its memory is given to others next
+        self.result = ()
+        self._graph.reset()
 
 
 class Graphed:
-    """A function of tensors that always have the same shapes, captured as a CUDA graph and replayed.
+    """Work on tensors, recorded when the same comes for the second time, and replayed from then on.
 
-    One launch in place of some hundred, which for a small network take longer than its work. What cannot be captured
-    is run as it is, with the reason said once.
+    One launch in place of some hundred, which for a small network take longer than its work. What comes once, as
+    pictures of a folder may, is not recorded; what cannot be is done as it is, with the reason said once.
 
     Args:
-        work: takes tensors and gives some; launches on the current stream, and decides nothing by values.
+        work: takes what is asked for and tensors, and gives some; launches on the current stream, and decides by what
+            is asked for and by the shapes of the tensors alone.
+        record: makes a recording.
     """
 
-    def __init__(self, work: Callable[..., tuple[Tensor, ...]]) -> None:
-        self._work = work
-        self._graph: torch.cuda.CUDAGraph | None = None
-        self._inputs: tuple[Tensor, ...] = ()
-        self._result: tuple[Tensor, ...] | None = None
-        self._shapes: tuple[Any, ...] | None = None
+    def __init__(
+        self, work: Callable[..., Tensors], record: Callable[[Callable[[], Tensors]], Recording] = CudaRecording
+    ) -> None:
+        self._work, self._record = work, record
+        self._asked: Hashable = None
+        self._tried = False
+        self._inputs: Tensors = ()
+        self._recording: Recording | None = None
+        self.recorded = 0
+        """How many times."""
         self.why_not: str | None = None
 
     @property
-    def captured(self) -> bool:
-        return self._graph is not None
+    def recording(self) -> Recording | None:
+        """What is replayed now."""
+        return self._recording
 
-    def __call__(self, *inputs: Tensor) -> tuple[Tensor, ...]:
-        """What it gives, valid until the next call."""
-        shapes = tuple((tuple(x.shape), x.dtype) for x in inputs)
-        if shapes != self._shapes:
-            self._shapes = shapes
-            self._capture(inputs)
-        if self._graph is None:
-            return self._work(*inputs)
+    def __call__(self, asked: Hashable, *inputs: Tensor) -> Tensors:
+        """What comes of it, valid until the next call."""
+        key = asked, tuple((tuple(x.shape), x.dtype) for x in inputs)
+        if key != self._asked:
+            self.close()
+            self._asked = key
+            return self._work(asked, *inputs)  # makes ready what a recording must find: algorithms, modules, handles
+        if not self._tried:
+            self._tried = True
+            self._try(asked, inputs)
+        if self._recording is None:
+            return self._work(asked, *inputs)
         for kept, given in zip(self._inputs, inputs, strict=True):
             kept.copy_(given)
-        self._graph.replay()
-        assert self._result is not None
-        return self._result
+        self._recording.replay()
+        return self._recording.result
 
-    def _capture(self, inputs: tuple[Tensor, ...]) -> None:
-        """Warm up as CUDA graphs want it, then record."""
-        self._graph = self._result = None
+    def close(self) -> None:
+        """Let go of the recording and its memory."""
+        if self._recording is not None:
+            self._recording.close()
+        self._recording, self._asked, self._tried, self._inputs = None, None, False, ()
+
+    def _try(self, asked: Hashable, inputs: Tensors) -> None:
         try:
-            self._inputs = tuple(x.clone() for x in inputs)
-            for _ in range(2):
-                self._work(*self._inputs)
-            graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(graph, stream=torch.cuda.current_stream()):
-                self._result = self._work(*self._inputs)
-            self._graph = graph
+            self._inputs = tuple(torch.empty_like(x) for x in inputs)
+            self._recording = self._record(lambda: self._work(asked, *self._inputs))
+            self.recorded += 1
         except Exception as error:
-            if inference.is_out_of_memory(error):
-                raise
-            self._graph = self._result = None
             self._inputs = ()
+            if lacks_memory(error):
+                raise
             if self.why_not is None:
-                self.why_not = str(error).strip().partition("\n")[0] or type(error).__name__
-                log.warning("the network is not run as a CUDA graph: %s", self.why_not)
+                self.why_not = in_a_line(list(causes(error))[-1])  # the end of a failed recording hides why it failed
+                log.warning("the fusion is not run as a CUDA graph: %s", self.why_not)

@@ -45,7 +45,7 @@ class Fuse(Node):
             that of `weights` if given, else realtime.
         weights: a safetensors file instead of the weights that come with the project.
         device: "auto" takes CUDA where it is, else the CPU.
-        precision: "auto" takes bf16 where the device has instructions for it, else fp32.
+        precision: "auto" takes fp16 on CUDA, bf16 on a CPU that has instructions for it, else fp32.
         reference: the input whose every frame becomes a fused one; default the last.
         max_skew_ms: frames further apart in time are not fused; default half the reference's frame interval.
         max_hold_ms: live: when a source sends nothing, its last frame is used up to this age, then it counts as lost
@@ -123,7 +123,7 @@ class Fuse(Node):
         self.model, self.in_flight = work.network.model, work.at_once
         log.info("%s: %s for %s in %s", self.name, self.model, self.task, work.network)
         self.size = sizes.get(self.sources[-1])
-        work.network.warm_up(self.size or (640, 480), len(self.sources))
+        work.warm_up(self.size or (640, 480), self.sources)
 
     def process(self, **frames: Frame) -> Frame | Later:
         used, state = frames, "fused"

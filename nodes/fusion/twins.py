@@ -84,7 +84,7 @@ def finish_calmed(
 def mirrored(cells: Tensor) -> Tensor:
     """With a border of one, mirrored without repeating the outermost; of a side of one, repeated."""
     for axis in (2, 3):
-        count = cells.shape[axis]
-        order = [min(1, count - 1), *range(count), max(count - 2, 0)]
-        cells = cells.index_select(axis, torch.tensor(order, device=cells.device))
+        last = cells.shape[axis] - 1
+        before, after = min(1, last), max(last - 1, 0)
+        cells = torch.cat([cells.narrow(axis, before, 1), cells, cells.narrow(axis, after, 1)], dim=axis)
     return cells
