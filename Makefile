@@ -3,13 +3,14 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: help setup demo test check bench clean
+.PHONY: help setup setup-cuda demo test test-cuda check bench bench-cuda clean
 
 help:
 	@echo "make demo    set up, then fuse a bundled infrared + visible recording into out/demo.mp4"
 	@echo "make test    run the tests"
 	@echo "make check   lint, formatting and types"
 	@echo "make bench   speed of the network on this machine"
+	@echo "make test-cuda, make bench-cuda   on an NVIDIA GPU: its tests; its figures into docs/performance.md"
 	@echo "make clean   remove the environment and what was made"
 
 # Set up anew when what is needed has changed.
@@ -39,6 +40,21 @@ check: $(BIN)/.ready-dev
 bench: setup
 	$(BIN)/python run.py bench --model realtime --size 640x480 --frames 100
 	$(BIN)/python run.py bench --model cadnif --size 640x480
+
+# On a machine with an NVIDIA GPU: torch from PyPI is a build for CUDA, and CuPy compiles our kernels.
+$(BIN)/.ready-cuda: $(BIN)/.ready-dev
+	$(BIN)/python -m pip install --quiet --editable ".[cuda]"
+	@touch $@
+
+setup-cuda: $(BIN)/.ready-cuda
+
+# Without a GPU this fails, and does not skip.
+test-cuda: setup-cuda
+	FAIL_WITHOUT_CUDA=1 $(BIN)/python -m pytest -m cuda
+
+bench-cuda: setup-cuda
+	$(BIN)/python run.py bench --device cuda --profile out/trace.json --json docs/performance.json
+	$(BIN)/python docs/performance.py
 
 clean:
 	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
