@@ -16,7 +16,7 @@ from tests.pipeline.fakes import Endless, Logging, Running, Sink, Source, line, 
 
 
 class Device(Logging):
-    """Begins work on each frame, and finishes it later; `step` gets all that is in work whenever there is more of it."""
+    """Begins work on each frame, and finishes it later; `step` gets all in work whenever that grows."""
 
     in_flight = 3
 
