@@ -138,7 +138,7 @@ def add_fuse(commands: Any) -> None:
     fuse.add_argument(
         "--max-skew-ms", type=float, metavar="MS", help="frames further apart are not fused (half a frame)"
     )
-    fuse.add_argument("--codec", choices=["auto", "h264", "ffv1"], default="auto", help="of video output")
+    fuse.add_argument("--codec", choices=["auto", "h264", "h264_nvenc", "ffv1"], default="auto", help="of video output")
     add_for(fuse)
     add_json(fuse, "the summary")
 

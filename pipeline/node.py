@@ -80,7 +80,8 @@ class Node:
     """The pipeline, from before `open` on."""
     in_flight: int = 1
     """How many frames may be in work at once. If more than one, `process` may begin the work and return a function
-    that waits for it and gives what was made: another thread calls it, in the order of the frames."""
+    that waits for it and gives what was made: another thread calls it, in the order of the frames. A node that began
+    with more than one may change it in `process`: down to 1, too, and still finish later."""
 
     @property
     def in_live_mode(self) -> bool:

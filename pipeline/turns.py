@@ -46,7 +46,7 @@ class Turns:
         if inputs is None:
             return False
         began = time.perf_counter()
-        if self._step.node.in_flight > 1:
+        if self._waiter is not None or self._step.node.in_flight > 1:
             self._put(inputs, began)
         else:
             try:
@@ -122,6 +122,9 @@ class Turns:
         except Exception as error:
             later = partial(failed, error)
         with self._changed:
+            if self._failure is not None:  # meanwhile: nobody waits for it any more
+                self._step.stats.dropped["ended"] += 1
+                return
             self._in_work.append((inputs, began, later))
             self._step.in_work = len(self._in_work)
             self._changed.notify_all()

@@ -2,28 +2,48 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-from pathlib import Path
+from typing import Any
 
 import pytest
-import torch
 
-ROOT = Path(__file__).resolve().parents[1]
+from tests import conftest
+
+WHY = "torch finds no NVIDIA GPU"
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
-@pytest.mark.parametrize(("insist", "code", "word"), [("", 0, "skipped"), ("1", 1, "FAIL_WITHOUT_CUDA is set, and")])
-def test_without_a_gpu(insist: str, code: int, word: str) -> None:
-    test = "tests/cuda/test_kernels.py::test_a_kernel_waits_for_what_comes_before_it_on_the_stream_of_torch"
-    done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-rs", "-p", "no:cacheprovider", test],
-        cwd=ROOT,
-        env=os.environ | {"FAIL_WITHOUT_CUDA": insist},
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    assert done.returncode == code, done.stdout + done.stderr
-    assert word in done.stdout
+class Item:
+    """A test with marks."""
+
+    def __init__(self, *marks: str) -> None:
+        self.marks = marks
+
+    def get_closest_marker(self, name: str) -> str | None:
+        return name if name in self.marks else None
+
+
+def set_up(*marks: str) -> None:
+    item: Any = Item(*marks)
+    conftest.pytest_runtest_setup(item)
+
+
+@pytest.mark.parametrize("insist", ["", "0"])
+def test_without_a_gpu_it_is_skipped_with_the_reason(monkeypatch: pytest.MonkeyPatch, insist: str) -> None:
+    monkeypatch.setattr(conftest, "why_no_cuda", lambda: WHY)
+    monkeypatch.setenv("FAIL_WITHOUT_CUDA", insist)
+    with pytest.raises(pytest.skip.Exception, match=f"^{WHY}$"):
+        set_up("cuda", "slow")
+
+
+def test_where_a_gpu_must_be_there_it_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(conftest, "why_no_cuda", lambda: WHY)
+    monkeypatch.setenv("FAIL_WITHOUT_CUDA", "1")
+    with pytest.raises(pytest.fail.Exception, match=f"^FAIL_WITHOUT_CUDA is set, and {WHY}$"):
+        set_up("cuda")
+
+
+def test_with_a_gpu_it_runs_and_so_do_all_others_without_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FAIL_WITHOUT_CUDA", "1")
+    monkeypatch.setattr(conftest, "why_no_cuda", lambda: None)
+    set_up("cuda")
+    monkeypatch.setattr(conftest, "why_no_cuda", lambda: WHY)
+    set_up("slow")

@@ -127,7 +127,7 @@ class CudaRecording:
 class Graphed:
     """Work on tensors, recorded when the same comes for the second time, and replayed from then on.
 
-    One launch in place of some hundred, which for a small network take longer than its work. What comes once, as
+    One launch in place of some hundred, which for a small network may take longer than its work. What comes once, as
     pictures of a folder may, is not recorded; what cannot be is done as it is, with the reason said once.
 
     Args:

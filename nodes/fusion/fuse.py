@@ -174,7 +174,9 @@ class Fuse(Node):
 
     def _fused(self, moment: Moment) -> Picture | Callable[[], Picture]:
         assert self._work is not None
-        return self._work.begin(moment)
+        picture = self._work.begin(moment)
+        self.in_flight = self._work.at_once  # fewer where the device has failed: live, what waits is late
+        return picture
 
     def _passed_through(self, name: str, frame: Frame) -> Picture:
         """The only source that is there: in the form of the fused frames, so that who comes after sees one stream."""

@@ -39,7 +39,7 @@ def kernels() -> tuple[dict[str, Any], str]:
         check(found)
     except Exception as error:  # of CuPy and of CUDA's compiler, in many ways
         why = str(error).strip().partition("\n")[0] or type(error).__name__
-        log.warning("kernels of our own are not used (%s): torch does their work, and takes longer", why)
+        log.warning("kernels of our own are not used (%s): torch does their work", why)
         return {}, why
     return found, ""
 
@@ -106,13 +106,6 @@ def finish_calmed(
     launch(kernel, (width // 2, height // 2), whole(fused), *levels, whole(visible), whole(ramp), whole(out), *size)
 
 
-def resizing(shape: tuple[int, ...], size: tuple[int, ...]) -> np.ndarray:
-    """(3, 3) float32: the warp that brings a plane of (h, w) to (H, W), corner on corner."""
-    (rows, columns), (height, width) = shape, size
-    x, y = columns / width, rows / height
-    return np.array([[x, 0, x / 2 - 0.5], [0, y, y / 2 - 0.5], [0, 0, 1]], np.float32)
-
-
 def whole(tensor: Tensor | None) -> Tensor | None:
     """A kernel takes it for a block without gaps. Never a copy: what is written to a copy is lost."""
     assert tensor is None or tensor.is_contiguous()
@@ -123,11 +116,24 @@ def launch(kernel: Any, size: tuple[int, int], *arguments: Any) -> None:
     """On torch's current stream, a thread for each of (width, height)."""
     cupy = importlib.import_module("cupy")
     grid = tuple(-(-side // block) for side, block in zip(size, BLOCK, strict=False))
-    stream = torch.cuda.current_stream()
+    number = torch.cuda.current_stream().cuda_stream
     # CuPy 14 has a new word for it, and warns of the old one.
     of_ours = getattr(cupy.cuda.Stream, "from_external", None)
-    with of_ours(stream) if of_ours else cupy.cuda.ExternalStream(stream.cuda_stream):
+    with of_ours(Numbered(number)) if of_ours else cupy.cuda.ExternalStream(number):
         kernel((*grid, 1), BLOCK, tuple(shared(each) for each in arguments))
+
+
+class Numbered:
+    """A stream by the protocol that CuPy asks for; torch's own streams have learned it of late only.
+
+    https://nvidia.github.io/cuda-python/cuda-core/latest/interoperability.html#cuda-stream-protocol
+    """
+
+    def __init__(self, number: int) -> None:
+        self._number = number
+
+    def __cuda_stream__(self) -> tuple[int, int]:
+        return 0, self._number
 
 
 def shared(value: Any) -> Any:

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from models.steady import State
-from nodes.fusion.cuda import SLOTS, Device, LaneFault
+from nodes.fusion.cuda import Device, LaneFault
 from nodes.fusion.cuda_device import Cuda, in_a_line, lacks_memory
 from nodes.fusion.gpu import OnDevice
 from nodes.fusion.look import PLAIN, Look
@@ -85,8 +85,8 @@ class Work:
 
     @property
     def at_once(self) -> int:
-        """Moments that may be in work."""
-        return 1 if self._on_device is None else SLOTS
+        """Moments that may be in work now."""
+        return 1 if self._on_device is None else self._on_device.slots
 
     @property
     def where(self) -> str:

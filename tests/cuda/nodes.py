@@ -115,9 +115,6 @@ def both(task: str, size: Size, given: list[dict[str, Frame]], **settings: Any) 
 
 def apart(script: str) -> Any:
     """What a script prints as JSON in its last line, run in a process of its own: after it the GPU may be of no use."""
-    done = subprocess.run(
-        [sys.executable, "-c", script], cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)},
-        capture_output=True, text=True, timeout=300,
-    )  # fmt: skip
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, f"{done.returncode}\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
     return json.loads(done.stdout.strip().splitlines()[-1])

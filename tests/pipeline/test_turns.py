@@ -9,10 +9,13 @@ from concurrent.futures import Future
 
 import pytest
 
-from pipeline.errors import DeviceError
+from pipeline import pipeline as engine
+from pipeline.channel import Channel
+from pipeline.errors import DeviceError, FramesLost
 from pipeline.frame import Frame
 from pipeline.node import EndOfStream, Later, Made
-from tests.pipeline.fakes import Endless, Logging, Running, Sink, Source, line, run, times_ms, wait_for
+from pipeline.pipeline import Pipeline
+from tests.pipeline.fakes import Endless, Logging, Pair, Pass, Running, Sink, Source, line, run, times_ms, wait_for
 
 
 class Device(Logging):
@@ -210,3 +213,134 @@ def test_finishing_later_in_a_node_that_works_on_one_frame_at_a_time_is_a_mistak
     device.in_flight = 1
     with pytest.raises(AssertionError, match="in_flight"):
         run(line(Source([0]), device, Sink()))
+
+
+def test_live_the_oldest_of_those_that_wait_are_dropped_while_as_many_as_may_be_are_in_work() -> None:
+    begun, count = threading.Semaphore(0), 20
+    device, source, sink = Device(lambda _: begun.release()), Source(range(count), live=True), Sink()
+
+    def before_each() -> None:
+        if 1 <= source.given <= 3:
+            assert begun.acquire(timeout=20)  # the one before is in work
+        if source.given == count:
+            with device.lock:
+                device.step = all_at_once
+                all_at_once(device.begun)
+
+    source.before["process"] = before_each
+    nodes = {"source": source, "device": device, "sink": sink}
+    pipeline = Pipeline(nodes, {"device": {"frame": "source"}, "sink": {"frame": "device"}}, {"device": 2, "sink": 8})
+    summary = run(pipeline)
+    assert times_ms(sink.frames) == [0, 1, 2, count - 2, count - 1]
+    assert summary.nodes["device"]["dropped"] == {"frame queue_full": count - 5}
+    assert summary.broken == []
+
+
+def test_a_stop_does_not_wait_for_work_that_never_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine, "STOP_SECONDS", 0.1)
+    begun = threading.Event()
+    device, sink = Device(lambda all_begun: len(all_begun) == 3 and begun.set()), Sink()
+    pipeline = line(Endless(), device, sink)
+    running = Running(pipeline)
+    wait_for(begun)
+    pipeline.stop()
+    summary = running.end()
+    assert "n1" not in summary.nodes
+    assert summary.broken == []
+    assert "close" in sink.did()
+    all_at_once(device.begun)
+
+
+def test_a_frame_that_is_begun_while_the_one_before_it_fails_is_counted() -> None:
+    closed = threading.Event()
+
+    class Late(Device):
+        def process(self, frame: Frame) -> Made | Later:
+            if frame.sequence == 1:
+                self.begun[0][1].set_exception(DeviceError("the device is lost"))
+                channel = pipeline.steps["n1"].channel
+                while channel is not None and not channel.done:  # what failed has been given up by then
+                    closed.wait(0.001)
+            return super().process(frame)
+
+    pipeline = line(Source(range(5)), Late(lambda _: None), Sink())
+    with pytest.raises(DeviceError) as raised:
+        run(pipeline)
+    summary = raised.value.summary  # type: ignore[attr-defined]
+    assert summary.broken == []
+    assert summary.nodes["n1"]["taken"] == 2
+
+
+def test_a_node_may_come_down_to_one_frame_at_a_time_and_results_stay_in_order() -> None:
+    class Shrinking(Device):
+        after = 0
+
+        def process(self, frame: Frame) -> Made | Later:
+            if frame.sequence == 5:
+                self.in_flight = 1
+            if frame.sequence > 5:
+                with self.lock:
+                    self.after = max(self.after, sum(not future.done() for _, future in self.begun))
+            return super().process(frame)
+
+    there, sink = threading.Semaphore(0), Sink()
+    device = Shrinking(lambda _: there.release())
+
+    def finish() -> None:
+        for number in range(20):
+            assert there.acquire(timeout=20)
+            with device.lock:
+                begun = [(f, u) for f, u in device.begun if not u.done()]
+                if number >= 2:
+                    all_at_once(begun[::-1])
+
+    threading.Thread(target=finish, daemon=True).start()
+    assert run(line(Source(range(20)), device, sink)).broken == []
+    assert times_ms(sink.frames) == list(range(20))
+    assert device.after == 0
+
+
+@pytest.mark.parametrize("held_back", ["in work", "beside"])
+def test_branches_that_meet_again_do_not_wait_for_each_other_for_ever(
+    held_back: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine, "TICK_SECONDS", 0.02)
+
+    def late(begun: list[tuple[Frame, Future[Made]]]) -> None:
+        for frame, future in begun:
+            future.set_result(None if held_back == "in work" and frame.sequence < 12 else frame)
+
+    device, other, pair, sink = Device(late), Pass(lost=range(12)), Pair(), Sink()
+    nodes = {"source": Source(range(20)), "device": device, "pair": pair, "sink": sink}
+    inputs = {"device": {"frame": "source"}, "pair": {"left": "source", "right": "device"}, "sink": {"frame": "pair"}}
+    if held_back == "beside":
+        nodes |= {"other": other}
+        inputs |= {"other": {"frame": "source"}, "pair": {"left": "device", "right": "other"}}
+    with pytest.raises(FramesLost, match=r"^pair: 12 of 20 left frames have no partner"):
+        run(Pipeline(nodes, inputs, {"pair": 2, "device": 2}))
+    assert times_ms(sink.frames) == list(range(12, 20))
+
+
+def test_queues_do_not_grow_while_there_is_work_that_may_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine, "TICK_SECONDS", 0.02)
+    grown: list[int] = []
+    grow = Channel.grow
+    monkeypatch.setattr(Channel, "grow", lambda self: (grown.append(1), grow(self))[1])
+    device, sink, ticks = Device(lambda _: None), Sink(), iter(range(10**6))
+    device.in_flight = 5
+
+    def tick(pipeline: Pipeline) -> None:
+        if pipeline.steps["device"].in_work < 2 or device.step is all_at_once:
+            return
+        if (number := next(ticks)) == 0:
+            grown.clear()
+        elif number == 8:  # the source waits for room, the pair for what is in work, and the device for frames
+            assert grown == []
+            with device.lock:
+                device.step = all_at_once
+                all_at_once(device.begun)
+
+    nodes = {"source": Source(range(8)), "device": device, "pair": Pair(), "sink": sink}
+    inputs = {"device": {"frame": "source"}, "pair": {"left": "source", "right": "device"}, "sink": {"frame": "pair"}}
+    assert run(Pipeline(nodes, inputs, {"pair": 2, "device": 2}), tick).broken == []
+    assert times_ms(sink.frames) == list(range(8))

@@ -32,6 +32,7 @@ def open_node(weights: Path, device: FakeDevice, monkeypatch: pytest.MonkeyPatch
     return node
 
 
+@pytest.mark.parametrize("model", ["realtime"])
 @pytest.mark.parametrize("error", [BROKEN, FULL], ids=["broken", "full"])
 def test_of_frames_that_came_after_a_fault_nothing_is_kept(
     weights: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
@@ -112,6 +113,7 @@ def test_a_device_without_room_for_the_network_is_done_without_or_is_an_error(
         Work("infrared", None, weights, "cuda", "auto", insist=False)
 
 
+@pytest.mark.parametrize("model", ["realtime"])
 def test_pictures_stay_right_when_it_goes_on_with_one_frame_at_a_time(
     weights: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -5,7 +5,10 @@ from __future__ import annotations
 import ctypes
 import shutil
 import subprocess
+import sys
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -15,6 +18,7 @@ import torch
 from nodes.fusion import kernels, twins
 from nodes.fusion.chroma import ramp as calming
 from nodes.fusion.chroma import with_chroma
+from nodes.fusion.moment import Source
 from nodes.fusion.planes import resized
 from pipeline.frame import Frame
 
@@ -160,7 +164,7 @@ def test_colour_is_calmed_as_its_twin_and_the_processor_do(compiled: ctypes.CDLL
 
 def test_a_warp_that_enlarges_does_what_resizing_does(compiled: ctypes.CDLL) -> None:
     plane = np.random.default_rng(4).integers(0, 256, (48, 64), dtype=np.uint8)
-    warp = kernels.resizing((48, 64), (96, 160))
+    warp = Source(Frame(plane, "gray8", (64, 48), 0, "pts", 0, "i"), None, "full").warp((96, 160))
     kernel = (prepared(compiled, plane, None, warp, (96, 160), 0, 255) + 1) * 127.5
     assert np.abs(kernel - resized(plane, (96, 160))).max() <= 1
 
@@ -170,3 +174,20 @@ def test_every_kernel_that_may_be_asked_for_is_compiled_by_name() -> None:
     for name in kernels.NAMES:
         assert f"__global__ void {name.partition('<')[0]}(" in text
     assert "prepare<unsigned short, __half>" in kernels.NAMES
+
+
+def test_a_kernel_is_launched_on_the_stream_of_torch_with_a_thread_a_pixel(monkeypatch: pytest.MonkeyPatch) -> None:
+    streams: list[tuple[int, int]] = []
+    launched: list[tuple[Any, ...]] = []
+
+    def from_external(stream: Any) -> Any:
+        streams.append(stream.__cuda_stream__())
+        return nullcontext()
+
+    cupy = SimpleNamespace(cuda=SimpleNamespace(Stream=SimpleNamespace(from_external=from_external)))
+    monkeypatch.setitem(sys.modules, "cupy", cupy)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda: SimpleNamespace(cuda_stream=77))
+    kernels.launch(lambda *how: launched.append(how), (65, 9), np.int32(4), None)
+    assert streams == [(0, 77)]
+    assert launched == [((3, 2, 1), (32, 8, 1), (4, 0))]
+    assert isinstance(launched[0][2][1], np.uint64), "a null pointer has eight bytes"

@@ -124,6 +124,9 @@ def test_frames_of_another_shape_get_slots_of_their_own_while_the_old_ones_are_o
     device.streams[COMPUTE].gate.set()
     for number, (ticket, shape) in enumerate(zip(tickets, shapes, strict=True)):
         assert (ticket.wait() == expected(number, shape)).all()
+    tickets = [lane.submit(pair(number), (4, 6)) for number in range(SLOTS)]  # of all slots that came back
+    for number, ticket in enumerate(tickets):
+        assert (ticket.wait() == expected(number)).all()
     for number in range(10):
         shape = shapes[number % 2]
         assert (lane.submit(pair(number, shape), shape).wait() == expected(number, shape)).all()
