@@ -145,7 +145,12 @@ class Fuse(Node):
             stream=self.name,
             frame_rate=reference.frame_rate,
             name=reference.name,
-            fusion=Fusion(state, max(skews), {key: each.timestamp_ns for key, each in frames.items()}, self.model or ""),
+            fusion=Fusion(
+                state,
+                max(skews),
+                {key: each.timestamp_ns for key, each in frames.items()},
+                (self.model or "") if len(used) > 1 else "",  # one alone is passed through
+            ),
         )
 
     def _fuse(self, frames: dict[str, Frame]) -> tuple[np.ndarray, dict[str, Any]]:
