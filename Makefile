@@ -3,13 +3,14 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: help setup demo test check bench clean
+.PHONY: help setup demo test check bench bench-zmq clean
 
 help:
 	@echo "make demo    set up, then fuse a bundled infrared + visible recording into out/demo.mp4"
 	@echo "make test    run the tests"
 	@echo "make check   lint, formatting and types"
 	@echo "make bench   speed of the network on this machine"
+	@echo "make bench-zmq  what frames over ZeroMQ cost, into docs/zmq.md; leave the machine alone for two minutes"
 	@echo "make clean   remove the environment and what was made"
 
 # Set up anew when what is needed has changed.
@@ -39,6 +40,9 @@ check: $(BIN)/.ready-dev
 bench: setup
 	$(BIN)/python run.py bench --model realtime --size 640x480 --frames 100
 	$(BIN)/python run.py bench --model cadnif --size 640x480
+
+bench-zmq: setup
+	$(BIN)/python docs/zmq_figures.py
 
 clean:
 	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
