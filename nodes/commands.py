@@ -170,7 +170,7 @@ def add_view(commands: Any) -> None:
     view.add_argument("--stream", metavar="NAME", help="where several are published at one address (the first seen)")
     view.add_argument("--lossless", action="store_true", help="of delivery: lossless, every frame to the end")
     view.add_argument("--keys", type=Path, metavar="DIR", help="keys made by `run.py keygen`")
-    view.add_argument("--client", metavar="NAME", default="client", help="of the key in DIR (client)")
+    view.add_argument("--client", metavar="NAME", help="of the key in DIR (the only one)")
     view.add_argument("--save", type=Path, metavar="PATH", help="write one image, a folder of images, or a video")
     view.add_argument("--codec", choices=["auto", "h264", "ffv1"], default="auto", help="of a video; ffv1 for 16 bits")
     view.add_argument(

@@ -62,15 +62,9 @@ def run_to_the_end(
     """
     if seconds is not None and pipeline.mode == "recorded":
         raise ConfigError("--for: it is for live pipelines; recordings are read to their end")
-    timer = Timer(seconds)
-    failure: StreamfuseError | None = None
-    looks += (parent.look,) if parent else ()
+    looks += (Timer(seconds).look, *([parent.look] if parent else []))
     with ending_on_signals(pipeline.stop) as signals:
-        try:
-            with Progress(pipeline) as progress:
-                summary = pipeline.run(in_turn(progress.show, LiveStatus().show, timer.look, *looks))
-        except StreamfuseError as error:
-            failure, summary = error, error.summary  # type: ignore[attr-defined]
+        summary, failure = run_watched(pipeline, *looks)
         try:
             if parent:  # what was made is whole where a failure did not stop the rest
                 parent.tell(summary=asdict(summary), gave_up=failure is not None and pipeline.stopping)
@@ -83,6 +77,15 @@ def run_to_the_end(
         code = failure.exit_code if failure else INTERRUPTED if signals or (parent and parent.ended) else 0
         leave_if_stuck(pipeline, code)
     return code
+
+
+def run_watched(pipeline: Pipeline, *looks: Callable[[Pipeline], None]) -> tuple[Summary, StreamfuseError | None]:
+    """Run a pipeline with progress; what it came to, and what failed."""
+    try:
+        with Progress(pipeline) as progress:
+            return pipeline.run(in_turn(progress.show, LiveStatus().show, *looks)), None
+    except StreamfuseError as error:
+        return error.summary, error  # type: ignore[attr-defined]
 
 
 @contextmanager

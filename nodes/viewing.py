@@ -33,6 +33,7 @@ TOLD = {  # gauges of capture.zmq that count, as the line says them
     "skipped": "skipped here",
     "malformed": "messages that are none of ours",
     "foreign": "of other streams",
+    "mistimed": "with times that cannot be",
 }
 
 
@@ -44,8 +45,8 @@ class Wanted:
     stream: str | None = None
     lossless: bool = False
     keys: Path | None = None
-    client: str = "client"
-    """Name of the key in `keys`."""
+    client: str | None = None
+    """Name of the key in `keys`; None for the only one."""
     save: Path | None = None
     codec: str = "auto"
     web: int | None = None
@@ -71,7 +72,9 @@ def tree(wanted: Wanted) -> Tree:
     if wanted.lossless:
         source["delivery"] = "lossless"
     if wanted.keys is not None:
-        source |= {"keys": str(wanted.keys), "client": wanted.client}
+        source["keys"] = str(wanted.keys)
+    if wanted.client is not None:
+        source["client"] = wanted.client
     nodes: Tree = {SOURCE: source, NEWEST: {"type": "output.memory", "inputs": SOURCE, "keep": 1}}
     if wanted.save is not None:
         nodes["save"] = {"inputs": SOURCE, **saving(wanted, wanted.save)}
@@ -150,6 +153,7 @@ class Watch:
         if self._last_s is None:
             if all(step.ready.is_set() for step in pipeline.steps.values()):  # from then on frames can come
                 self._last_s = self._came_s = now
+                self._what_is_new(pipeline)  # what came before is of no full second
             return
         if now - self._last_s < LINE_SECONDS:
             return
@@ -176,12 +180,14 @@ class Watch:
     def hint(self) -> str:
         """What to look at when nothing comes: what is missing cannot be told from here, for nothing comes."""
         wanted = self.wanted
+        if self._before.get("malformed"):
+            return "what is published there is none of our messages; is it output.zmq with format: streamfuse?"
         asked = ["is a publisher running at this address?"]
         if wanted.stream is not None:
             asked.append(f"Is its stream named {wanted.stream!r}?")
         asked.append("Is its delivery lossless?" if wanted.lossless else "Does it need --lossless?")
-        keys = f"Is {wanted.client}.key in clients/ of its keys?"
-        asked.append(keys if wanted.keys is not None else "Does it need --keys?")
+        ours = f"Has it keys, is {wanted.keys}/server.key its own, and our key in its clients/?"
+        asked.append("Does it need --keys?" if wanted.keys is None else ours)
         return " ".join(asked)
 
     def _what_is_new(self, pipeline: Pipeline) -> tuple[dict[str, float], bool]:

@@ -98,22 +98,7 @@ def pack_frame(head: Head, frame: Frame, about: About) -> list[Buffer]:
         WireError: `unpack` would refuse it.
     """
     payload = bytes_of(frame) if about.encoding == "raw" else memoryview(about.payload)
-    fusion = frame.fusion
-    steady = Steady(
-        stream=head.stream,
-        session=head.session,
-        clock=head.clock,
-        timestamp_source=frame.timestamp_source,
-        exposure_us=frame.exposure_us,
-        frame_rate=frame.frame_rate,
-        state=fusion.state if fusion else None,
-        model=fusion.model if fusion else None,
-        pixel_format=frame.pixel_format,
-        size=frame.size,
-        color_range=frame.color_range,
-        color_matrix=frame.color_matrix,
-        encoding=about.encoding,
-    )
+    steady, fusion = steady_of(head, frame, about.encoding), frame.fusion
     moving = {
         "sequence": head.sequence,
         "sent_ns": head.sent_ns,
@@ -130,6 +115,25 @@ def pack_frame(head: Head, frame: Frame, about: About) -> list[Buffer]:
     begin = begun(steady)
     check_moving(steady, Fields(moving), payload)
     return [topic(head.stream, "frame"), checked_length(begin + as_json(moving)[1:]), payload]
+
+
+def steady_of(head: Head, frame: Frame, encoding: Encoding) -> Steady:
+    fusion = frame.fusion
+    return Steady(
+        stream=head.stream,
+        session=head.session,
+        clock=head.clock,
+        timestamp_source=frame.timestamp_source,
+        exposure_us=frame.exposure_us,
+        frame_rate=frame.frame_rate,
+        state=fusion.state if fusion else None,
+        model=fusion.model if fusion else None,
+        pixel_format=frame.pixel_format,
+        size=frame.size,
+        color_range=frame.color_range,
+        color_matrix=frame.color_matrix,
+        encoding=encoding,
+    )
 
 
 @lru_cache(64)

@@ -11,8 +11,19 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from pipeline.frame import Frame
-from pipeline.wire import Buffer, ByeMessage, FrameMessage, Head, Message, StatsMessage, WantMessage, WireError, unpack
-from streamfuse.clocks import HostTimes
+from pipeline.wire import (
+    MOST_NS,
+    Buffer,
+    ByeMessage,
+    FrameMessage,
+    Head,
+    Message,
+    StatsMessage,
+    WantMessage,
+    WireError,
+    unpack,
+)
+from streamfuse.clocks import HostTimes, believed
 
 log = logging.getLogger("streamfuse")
 
@@ -48,6 +59,7 @@ class Arrivals:
         stream: name of the stream that is wanted; "" for the first that is seen.
         clock: name of this host's clock.
         tell: what to do with a line on something that is wrong.
+        live: frames are of now; times that say otherwise are not believed. Those of recordings always are.
     """
 
     received: int
@@ -58,6 +70,8 @@ class Arrivals:
     """Messages that were none of this format."""
     foreign: int
     """Messages of other streams on the same address."""
+    mistimed: int
+    """Frames with a time that a live one cannot have; they got that of their arrival."""
     sessions: int
     """Publishers seen: one more at each restart."""
     dropped_upstream: Counter[str]
@@ -69,9 +83,11 @@ class Arrivals:
     heard_ns: int | None
     """When something of this stream came last."""
 
-    def __init__(self, stream: str, clock: str, tell: Callable[[str], None] = log.warning) -> None:
-        self.stream = stream
-        self.received = self.lost_in_transit = self.malformed = self.foreign = self.sessions = 0
+    def __init__(
+        self, stream: str, clock: str, tell: Callable[[str], None] = log.warning, *, live: bool = True
+    ) -> None:
+        self.stream, self._live = stream, live
+        self.received = self.lost_in_transit = self.malformed = self.foreign = self.mistimed = self.sessions = 0
         self.dropped_upstream = Counter()
         self.stats, self.bye, self.heard_ns = None, None, None
         self._times = HostTimes(clock)
@@ -123,8 +139,19 @@ class Arrivals:
             for reason, count in message.drops.items():
                 known = reason in self.dropped_upstream or len(self.dropped_upstream) < MOST_REASONS
                 self.dropped_upstream[reason if known else "other reasons"] += count
-            return Arrival(self._in_sequence(self._times.of(message.frame)), message, self._times.comparable)
+            frame = self._believed(self._times.of(message.frame), arrived_ns)
+            return Arrival(self._in_sequence(frame), message, self._times.comparable)
         return None
+
+    def _believed(self, frame: Frame, arrived_ns: int) -> Frame:
+        if not (self._live and self._times.comparable):
+            return frame
+        possible = believed(frame, arrived_ns)
+        if possible is not frame:
+            self.mistimed += 1
+            line = "times of a frame cannot be (it says that it is {:.3g} s old); it gets ours"
+            self.tell("mistimed", line.format((arrived_ns - frame.timestamp_ns) / 1e9), arrived_ns)
+        return possible
 
     def _count(self, head: Head, is_frame: bool) -> None:
         """Sessions, and gaps; a `stats` tells of a gap before it as well."""
@@ -142,5 +169,7 @@ class Arrivals:
         if self._raised_by is None:
             self._raised_by = self._newest + 2 - frame.sequence if self._newest >= 0 else 0
         sequence = frame.sequence + self._raised_by
+        if sequence > MOST_NS:  # more than can be sent on: nobody has counted so far
+            self._raised_by, self._newest, sequence = 0, -1, frame.sequence
         self._newest = max(self._newest, sequence)
         return replace(frame, sequence=sequence) if self._raised_by else frame

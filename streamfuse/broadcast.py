@@ -18,10 +18,11 @@ from streamfuse import sockets
 
 WAITING = 2  # messages that wait for a slow subscriber; libzmq drops the newest when they are full, so few are right
 SEND_BUFFER_BYTES = 1 << 19  # of the kernel: what is there cannot be taken back; less or more is slower over tcp, too
-SUBSCRIPTION_BYTES = 4096  # what a subscriber may send: names of topics, and the handshake of CURVE
+SUBSCRIPTION_BYTES = 512  # what a subscriber may send: names of topics, and the handshake of CURVE
+NEWS_WAITING = 1  # of each subscriber; libzmq takes in all that waits, for as long as more comes, before anything else
 MOST_TOPICS = 4096  # different ones that are kept apart
-MOST_NEWS = 1000  # subscriptions that are read at once: no subscriber can keep the publisher busy with them
-MOST_PARTS = 4  # of a message that are looked at; three are legal
+MOST_NEWS = 1000  # subscriptions that are read at once, and for how long: no subscriber can keep the publisher busy
+NEWS_S = 0.002
 FAREWELL_S = 0.3  # for a `bye` to find room, and to leave before the socket is closed
 
 
@@ -42,11 +43,14 @@ class Broadcaster:
 
     def __init__(self, address: str, keys: Path | None = None) -> None:
         self._topics: set[bytes] = set()
+        self._crowded = False
+        """There were too many to keep apart, so it is not known who listens."""
         self._farewell: zmq.MessageTracker | None = None
         self._socket = sockets.context().socket(zmq.XPUB)
         try:
             sockets.tune(self._socket, SUBSCRIPTION_BYTES)
             self._socket.setsockopt(zmq.SNDHWM, WAITING)
+            self._socket.setsockopt(zmq.RCVHWM, NEWS_WAITING)
             self._socket.setsockopt(zmq.SNDBUF, SEND_BUFFER_BYTES)
             if keys is not None:
                 curve.serve(self._socket, keys)
@@ -57,30 +61,36 @@ class Broadcaster:
 
     def heard(self, topic: bytes) -> bool:
         """Whether anybody has subscribed to a topic, or to what it begins with."""
+        until = time.monotonic() + NEWS_S
         for _ in range(MOST_NEWS):
-            if not self._events() & zmq.POLLIN:
+            try:
+                news = self._socket.recv(zmq.NOBLOCK)  # EVENTS would make libzmq take in more than is read here
+            except zmq.Again:
                 break
-            news = self._socket.recv(zmq.NOBLOCK)
-            if news[:1] == b"\1" and len(self._topics) <= MOST_TOPICS:
-                self._topics.add(news[1:])
-            elif news[:1] == b"\0":
-                self._topics.discard(news[1:])
-        return len(self._topics) > MOST_TOPICS or any(topic.startswith(each) for each in self._topics)
+            self._note(news)
+            if time.monotonic() > until:
+                break
+        return self._crowded or any(topic.startswith(each) for each in self._topics)
+
+    def _note(self, news: bytes) -> None:
+        if news[:1] == b"\0":
+            self._topics.discard(news[1:])
+        elif news[:1] == b"\1" and not self._crowded:
+            self._topics.add(news[1:])
+            if len(self._topics) > MOST_TOPICS:  # for good: of those that come now, each may be one that stays
+                self._crowded = True
+                self._topics.clear()
 
     def send(self, parts: Sequence[Buffer]) -> None:
         """Send to all who want it, at once and without a copy: what the parts show must never change again.
 
-        Memory of a large part is held until ZeroMQ has sent it to everybody. A `bye`, which is the last one, may take a
-        moment.
+        Memory of a large part is held until ZeroMQ has sent it to everybody.
         """
-        if bytes(parts[0]).endswith(b"/bye"):
-            self._send_last(parts)
-            return
         self._events()  # ZeroMQ learns what has left meanwhile; else that is up to 1 ms old
         self._socket.send_multipart(parts, zmq.NOBLOCK, copy=False)
 
-    def _send_last(self, parts: Sequence[Buffer]) -> None:
-        """What is right behind a frame finds no room where that has not left yet: wait for it, for a moment."""
+    def send_last(self, parts: Sequence[Buffer]) -> None:
+        """Send a `bye`. Right behind a frame it finds no room where that has not left yet: wait a moment for it."""
         tracked = zmq.Frame(parts[1], track=True, copy=False)
         until, sent = time.monotonic() + FAREWELL_S, False
         while not sent:
@@ -143,14 +153,8 @@ class Listener:
         if timeout_s != self._timeout_s:
             self._timeout_s = timeout_s
             self._socket.setsockopt(zmq.RCVTIMEO, round(1000 * timeout_s))
-        parts: list[memoryview] = []
         try:
-            while True:
-                part = self._socket.recv(copy=False)
-                if len(parts) < MOST_PARTS:
-                    parts.append(part.buffer)
-                if not part.more:
-                    return parts
+            return [part.buffer for part in sockets.parts(self._socket)]
         except zmq.Again:
             return None
 

@@ -15,6 +15,7 @@ from pipeline.wire import MOST_TEXT, PRESENTATION
 
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 TIME_NAMESPACE = Path("/proc/self/ns/time")
+OLDEST_NS, EARLIEST_NS = 600_000_000_000, -1_000_000_000  # ages that a live frame can have when it arrives
 
 
 @cache
@@ -93,3 +94,30 @@ def shifted(frame: Frame, by_ns: int) -> Frame:
         times: Mapping[str, int] = {name: time_ns + by_ns for name, time_ns in fusion.timestamps_ns.items()}
         fusion = replace(fusion, timestamps_ns=times)
     return replace(frame, timestamp_ns=frame.timestamp_ns + by_ns, fusion=fusion)
+
+
+def believed(frame: Frame, arrived_ns: int) -> Frame:
+    """A live frame, without times that none can have: years away, they would upset whoever compares it with others.
+
+    Args:
+        frame: with times on this host's clock.
+        arrived_ns: when it was here.
+
+    Returns:
+        The frame itself, if it is -1 s to 10 min old, and its sources are. Else one with the time of its arrival, and
+        for a source that cannot be believed with that of the frame.
+    """
+
+    def possible(time_ns: int) -> bool:
+        return EARLIEST_NS <= arrived_ns - time_ns <= OLDEST_NS
+
+    fusion = frame.fusion
+    sources = fusion.timestamps_ns if fusion is not None else {}
+    if possible(frame.timestamp_ns) and all(map(possible, sources.values())):
+        return frame
+    if not possible(frame.timestamp_ns):
+        frame = replace(frame, timestamp_ns=arrived_ns, timestamp_source="arrival")
+    if fusion is None:
+        return frame
+    times = {name: time_ns if possible(time_ns) else frame.timestamp_ns for name, time_ns in sources.items()}
+    return replace(frame, fusion=replace(fusion, timestamps_ns=times))

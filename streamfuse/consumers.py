@@ -64,7 +64,7 @@ class Consumers:
         self._missing_s = 0.0  # for how long it was waited for those that have not come yet
 
     def __iter__(self) -> Iterator[Consumer]:
-        return iter(self._by_name.values())
+        return iter(list(self._by_name.values()))  # those of now, for counts are asked for from any thread
 
     @property
     def full(self) -> bool:

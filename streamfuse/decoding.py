@@ -19,6 +19,7 @@ from pipeline.wire import Buffer, FrameMessage, WireError
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"  # PNG (ISO/IEC 15948), 5.2; chunks are in 5.3 and 11
 PNG_CHUNKS = {b"IHDR", b"IDAT", b"IEND", b"gAMA", b"cHRM", b"sRGB", b"sBIT", b"pHYs", b"tIME", b"tEXt", b"bKGD"}
 PNG_KINDS: dict[tuple[int, int], PixelFormat] = {(8, 0): "gray8", (16, 0): "gray16", (8, 2): "bgr24"}  # depth, colour
+JPEG_SCAN, MOST_SCANS = b"\xff\xda", 32  # each may be a few bytes, and is a pass over the whole picture
 JPEG_START, JPEG_END = b"\xff\xd8", b"\xff\xd9"  # ITU-T T.81, table B.1
 JPEG_SIZES = {0xC0, 0xC1, 0xC2}  # baseline, extended and progressive, with Huffman coding: what decoders know
 JPEG_SKIPPED = {0xC4, 0xCC, 0xDB, 0xDD, 0xFE, *range(0xE0, 0xF0)}  # tables, comments, applications
@@ -94,6 +95,8 @@ def jpeg_promise(payload: Buffer) -> Promise:
     view, at = memoryview(payload), 2
     if bytes(view[:2]) != JPEG_START or bytes(view[-2:]) != JPEG_END:
         raise WireError("the payload is no whole jpeg")
+    if (scans := bytes(view).count(JPEG_SCAN)) > MOST_SCANS:
+        raise WireError(f"the jpeg has {scans} scans; legal are up to {MOST_SCANS}")
     while at + 10 <= len(view):
         marker, length = view[at + 1], int.from_bytes(view[at + 2 : at + 4], "big")
         if view[at] != 0xFF or length < 2:

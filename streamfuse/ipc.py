@@ -83,19 +83,20 @@ def remove(socket: zmq.Socket[bytes], address: str) -> None:
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """While one looks at a file there and takes its place, no other of us does."""
+    """While one looks at a file there and takes its place, no other of us does.
+
+    Everybody who can look into the folder can lock it, for as long as he likes; after a moment it is done without.
+    """
     import fcntl  # not on every system, and those without it have no ipc
 
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         until = time.monotonic() + LOCK_PATIENCE_S
-        while True:
+        while time.monotonic() <= until:
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 break
             except BlockingIOError:
-                if time.monotonic() > until:
-                    raise
                 time.sleep(0.01)
         yield
     finally:
@@ -158,6 +159,4 @@ def why_not(error: OSError, path: Path) -> str:
         return f"there is no folder {path.parent}; make it first"
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT):
         return f"not allowed; take a folder that you may write to, not {path.parent}"
-    if error.errno == errno.EAGAIN:
-        return f"another program has locked the folder {path.parent}"
     return error.strerror or type(error).__name__

@@ -161,6 +161,8 @@ def use(socket: zmq.Socket[bytes], folder: Path, name: str | None = None) -> Non
     check_curve()
     if name is not None:
         check_name(name)
+    if folder.is_dir() and others_may(folder, 0o022):
+        raise ConfigError(f"{folder}: others may write to it, and so play the publisher: chmod go-w it")
     server = read_key(folder / f"{SERVER}{PUBLIC}")
     public, secret = read_secret(folder / f"{name or only_client(folder)}{SECRET}")
     socket.curve_serverkey, socket.curve_publickey, socket.curve_secretkey = server, public, secret
@@ -217,9 +219,12 @@ def read_key(file: Path) -> bytes:
     """The public half.
 
     Raises:
-        ConfigError: it is missing or damaged.
+        ConfigError: it is missing, damaged, or can be replaced by others.
     """
-    return half(read_text(file)[0], "public", file)
+    text, mode = read_text(file)
+    if os.name == "posix" and mode & 0o022:
+        raise ConfigError(f"{file}: others may write to it, and so put a key of theirs there: chmod go-w it")
+    return half(text, "public", file)
 
 
 def read_secret(file: Path) -> tuple[bytes, bytes]:

@@ -57,7 +57,7 @@ class Router:
             return
         for _ in range(MOST_WANTS):
             try:
-                peer, *parts = self._socket.recv_multipart(zmq.NOBLOCK)
+                peer, *parts = (part.bytes for part in sockets.parts(self._socket, zmq.NOBLOCK, sockets.MOST_PARTS + 1))
             except zmq.Again:
                 return
             try:

@@ -22,6 +22,7 @@ from streamfuse import ipc
 from streamfuse.ipc import IPC
 
 TCP = re.compile(r"tcp://(\*|\[[0-9A-Fa-f:.]+(?:%[A-Za-z0-9_.-]+)?\]|[A-Za-z0-9_.-]+):([0-9]{1,5})")
+MOST_PARTS = 4  # of a message that are looked at; three are legal
 LEGAL = "legal is tcp://HOST:PORT, such as tcp://127.0.0.1:5555, or ipc://PATH"
 
 
@@ -52,8 +53,9 @@ def check_address(address: str) -> None:
 
 
 def shown(address: str) -> str:
-    """As it may be shown: without the user and password of an address of another kind."""
-    return re.sub(r"//.*@", "//...@", address, flags=re.DOTALL)
+    """As it may be shown: without the user and password of an address of another kind, or of one written wrong."""
+    scheme, slashes, rest = address.partition("://") if "://" in address else ("", "", address)
+    return f"{scheme}{slashes}...@{rest.rpartition('@')[2]}" if "@" in rest else address
 
 
 def host_of(address: str) -> str:
@@ -130,6 +132,21 @@ def connect(socket: zmq.Socket[bytes], address: str) -> None:
         socket.connect(literal(address))
     except zmq.ZMQError as error:
         raise ConfigError(f"address {address!r}: cannot connect to it: {error.strerror}") from error
+
+
+def parts(socket: zmq.Socket[bytes], flags: int = 0, most: int = MOST_PARTS) -> list[zmq.Frame]:
+    """The next message: of one of more parts than are legal only as many as tell that it is none.
+
+    Raises:
+        zmq.Again: there is none, or none in time.
+    """
+    found: list[zmq.Frame] = []
+    while True:
+        part = socket.recv(flags, copy=False)
+        if len(found) < most:
+            found.append(part)
+        if not part.more:
+            return found
 
 
 def reconnect(socket: zmq.Socket[bytes], address: str) -> None:

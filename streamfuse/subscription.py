@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any
 
 import zmq
 
@@ -32,8 +31,7 @@ log = logging.getLogger("streamfuse")
 LOOK_S = 0.2  # how long to wait for a message before looking whether to end
 SILENT_S = 3.0  # stats come every second
 REVIVE_NS = 10_000_000_000  # nothing came for so long: connect anew, see `sockets.reconnect`
-KEPT = {True: 1, False: 4}  # frames, of `latest`
-AHEAD = 8  # frames that are asked for ahead, lossless
+AHEAD, PATIENCE_S = 8, 60.0  # lossless: frames that are asked for ahead; how long a publisher may say nothing
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,9 +68,8 @@ class Subscription:
     Args:
         address: of the publisher, `tcp://HOST:PORT` or `ipc://PATH`.
         stream: name of the stream; None for the first that is seen.
-        latest: False keeps 4 frames where `keep` says nothing, for a reader with hiccups.
-        keep: so many of the newest frames wait for the reader, in order; 1 is the frame that is now. With `lossless` so
-            many are asked for ahead.
+        keep: so many of the newest frames wait for the reader, in order; None is 1, the frame that is now. With
+            `lossless` so many are asked for ahead; None is 8.
         lossless: the publisher delivers lossless, and waits for us.
         keys: folder with a client's keys (`run.py keygen`), where the publisher wants one.
         name: of the client's key in it; None for the only one.
@@ -93,7 +90,6 @@ class Subscription:
         address: str,
         *,
         stream: str | None = None,
-        latest: bool = True,
         keep: int | None = None,
         lossless: bool = False,
         keys: Path | str | None = None,
@@ -105,8 +101,10 @@ class Subscription:
         check(stream, keep, timeout_s, silent_s)
         self.address, self.lossless, self.silences = address, lossless, 0
         self._timeout_s, self._silent_ns, self._now = timeout_s, round(silent_s * 1e9), now
-        self._arrivals = Arrivals(stream or "", clock(), lambda line: log.warning("%s: %s", address, line))
-        self._slot = Slot(keep or KEPT[latest])
+        self._arrivals = Arrivals(
+            stream or "", clock(), lambda line: log.warning("%s: %s", address, line), live=not lossless
+        )
+        self._slot = Slot(keep or 1)
         self._handed: Head | None = None
         self._undecodable = 0
         self._silent = self._closing = False
@@ -115,9 +113,8 @@ class Subscription:
         self._thread: threading.Thread | None = None
         self._taker: Taker | None = None
         if lossless:
-            more: dict[str, Any] = {"name": name, "timeout_s": timeout_s}
-            given = {key: value for key, value in more.items() if value is not None}
-            self._taker = Taker(address, keys=folder, room=keep or AHEAD, **given)
+            patience_s = PATIENCE_S if timeout_s is None else timeout_s
+            self._taker = Taker(address, keys=folder, room=keep or AHEAD, timeout_s=patience_s, name=name)
             return
         topic = b"" if stream is None else f"{stream}/".encode("ascii")
         listener = Listener(address, topic, folder, name)
@@ -250,7 +247,8 @@ class Subscription:
 
     def counts(self) -> dict[str, int]:
         """`received` frames, of which `skipped` were replaced by newer ones before they were taken; `lost_in_transit`;
-        `malformed` messages, `foreign` ones of other streams; `sessions` of the publisher and its `silences`."""
+        `malformed` messages, `foreign` ones of other streams; `mistimed` frames, whose times were not believed;
+        `sessions` of the publisher and its `silences`."""
         arrivals = self._arrivals
         return {
             "received": arrivals.received,
@@ -258,6 +256,7 @@ class Subscription:
             "lost_in_transit": arrivals.lost_in_transit,
             "malformed": arrivals.malformed + self._undecodable,
             "foreign": arrivals.foreign,
+            "mistimed": arrivals.mistimed,
             "sessions": arrivals.sessions,
             "silences": self.silences,
         }

@@ -43,7 +43,7 @@ class Taker:
         room: so many frames may wait here for `receive`, 1 to 1024.
         timeout_s: a publisher that says nothing while it is waited for for so long is gone. A frame may be on its way
             for half of it.
-        name: of the client's key in the folder.
+        name: of the client's key in the folder; None for the only one.
 
     Raises:
         ConfigError: no such address, or keys that are not there or not right; one line.
@@ -53,8 +53,6 @@ class Taker:
     """Frames that were received: the number of the next one."""
     session: str
     """Of the publisher; "" before the first frame."""
-    stats: StatsMessage | None
-    """The last one that came."""
     silent_s: float
     """For how long the publisher was waited for since it said something; it does so every second or two."""
     rewinds: int
@@ -67,11 +65,11 @@ class Taker:
         keys: Path | None = None,
         room: int = 8,
         timeout_s: float = 60.0,
-        name: str = "client",
+        name: str | None = None,
     ) -> None:
         if not 1 <= room <= 1024 or timeout_s <= 0:
             raise ValueError(f"room is 1 to 1024, timeout_s above 0: {room=} {timeout_s=}")
-        self.sequence, self.session, self.stats, self.silent_s, self.rewinds = 0, "", None, 0.0, 0
+        self.sequence, self.session, self.silent_s, self.rewinds = 0, "", 0.0, 0
         self._address, self._keys, self._name, self._room, self._timeout_s = address, keys, name, room, timeout_s
         self._consumer = secrets.token_hex(8)
         self._told = 0  # the sequence of the last want
@@ -136,6 +134,8 @@ class Taker:
                     return None
             elif self._take(parts):
                 return parts
+            elif time.monotonic() > until:
+                return None  # what comes without an end is not to keep us from being stopped
         return None
 
     def _wait(self, until: float) -> bool:
@@ -168,7 +168,7 @@ class Taker:
 
     def _read(self) -> list[memoryview] | None:
         try:
-            return [part.buffer for part in self._socket.recv_multipart(zmq.NOBLOCK, copy=False)]
+            return [part.buffer for part in sockets.parts(self._socket, zmq.NOBLOCK)]
         except zmq.Again:
             return None
 
@@ -204,7 +204,6 @@ class Taker:
         if isinstance(message, ByeMessage):
             self._take_bye(message)
             return False
-        self.stats = message
         return message.head.sequence <= self.sequence
 
     def _unpacked(self, parts: list[memoryview]) -> FrameMessage | StatsMessage | ByeMessage:

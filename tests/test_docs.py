@@ -221,7 +221,7 @@ def publish(broadcaster: Broadcaster, over: threading.Event) -> None:
 
 def test_the_page_on_zeromq_tells_all_that_the_client_takes_and_counts() -> None:
     table = ZMQ.partition("| `subscribe(...)` |")[2].partition("\n\n")[0]
-    taken = inspect.signature(streamfuse.subscribe).parameters.keys() - {"address", "latest", "now"}
+    taken = inspect.signature(streamfuse.subscribe).parameters.keys() - {"address", "now"}
     assert taken <= set(re.findall(r"`(\w+)`", table))
     with streamfuse.subscribe("ipc:///tmp/nobody") as stream:
         assert all(f"`{name}`" in ZMQ for name in stream.counts())

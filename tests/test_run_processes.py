@@ -121,16 +121,10 @@ def test_when_the_one_that_started_them_is_killed_all_end_in_good_order(tmp_path
 
 
 @pytest.mark.slow
-def test_a_time_ends_all_and_standard_output_has_the_figures_alone(tmp_path: Path) -> None:
-    with started(tmp_path, *live(tmp_path), "--quiet", "--for", "1", "--json", "-") as program:
+def test_live_processes_end_with_the_cameras_and_standard_output_has_the_figures_alone(tmp_path: Path) -> None:
+    with started(tmp_path, *live(tmp_path), "--quiet", "camera.frames=10", "--json", "-") as program:
         outcome = program.end()
     assert (outcome.code, outcome.err) == (0, "")
-    assert list(json.loads(outcome.out)["processes"]) == ["capture", "work", "record"]
-
-
-@pytest.mark.slow
-def test_live_processes_end_when_the_cameras_have_come_to_their_end(tmp_path: Path) -> None:
-    with started(tmp_path, *live(tmp_path), "camera.frames=30", "--json", "-") as program:
-        outcome = program.end()
-    assert outcome.code == 0, outcome.err
-    assert json.loads(outcome.out)["processes"]["capture"]["nodes"]["camera"]["emitted"] == 30
+    processes = json.loads(outcome.out)["processes"]
+    assert list(processes) == ["capture", "work", "record"]
+    assert processes["capture"]["nodes"]["camera"]["emitted"] == 10

@@ -59,6 +59,10 @@ class ZmqCapture(Node):
         check_address(address)
         if stream is not None and not STREAM_NAME.fullmatch(stream):
             raise ConfigError(f"setting 'stream' is {stream!r}; legal are 1 to 64 of letters, digits, _ . and -")
+        if client is not None and keys is None:
+            raise ConfigError(
+                f"setting 'client' is {client!r}, and there are no keys; set 'keys' to the folder with its key"
+            )
         self.address, self.stream, self.delivery, self.keys, self.client = address, stream, delivery, keys, client
         self.silent_ms, self.timeout_s, self.offset_ms = silent_ms, timeout_s, offset_ms
         self._offsets_ms = (offset_ms - 500, offset_ms + 500)  # to turn: so that a step of a slider is a small one
@@ -164,8 +168,10 @@ class ZmqCapture(Node):
             why = f"the publisher has left ({subscription.bye.reason})"
         elif subscription.connected:
             why = "the publisher is there, and has none"
+        elif subscription.counts()["malformed"] and not subscription.counts()["sessions"]:
+            why = "what is published there is none of our messages"
         elif subscription.counts()["sessions"] == 0:
-            why = "there is no publisher of this stream"
+            why = "there is no publisher of this stream, or it wants other keys, or its delivery is lossless"
         else:
             return
         self._missing = True

@@ -25,7 +25,7 @@ from nodes.output.zmq_formats import (
 from pipeline import wire
 from pipeline.errors import ConfigError, OutputError
 from pipeline.frame import Frame
-from pipeline.node import Node
+from pipeline.node import EndOfStream, Node
 from pipeline.wire import About, Buffer, ByeMessage, Encoding, Head, Reason, StatsMessage
 from streamfuse.broadcast import Broadcaster
 from streamfuse.clocks import clock
@@ -102,8 +102,7 @@ class ZmqOutput(Node):
 
     def open(self, sizes: dict[str, tuple[int, int] | None]) -> None:
         self._check_mode()
-        self.stream = self.stream or self.name
-        check_name(self.stream, f"Node {self.name!r}: its name")
+        check_name(self._name(), f"Node {self.name!r}: its name")
         check_exposure(self.address, self.keys, self.insecure, log.warning)
         self._session = secrets.token_hex(8)
         self._clock = clock() if self.delivery == "latest" else wire.PRESENTATION
@@ -114,7 +113,7 @@ class ZmqOutput(Node):
         name, arguments = f"{self.name} beat", (self._link, self._stop)
         self._beater = threading.Thread(target=self._beat_on, args=arguments, name=name, daemon=True)
         self._beater.start()
-        log.info("%s: publishes %s at %s", self.name, self.stream, self.address)
+        log.info("%s: publishes %s at %s", self.name, self._name(), self.address)
 
     def process(self, frame: Frame) -> None:
         if why := why_unfit(frame, self.format, self.encoding):
@@ -138,8 +137,12 @@ class ZmqOutput(Node):
         return {"path": self.address, "notes": {what: count for what, count in notes.items() if count}}
 
     def gauges(self) -> dict[str, float]:
-        counts = {"published": self._sequence, "unheard": self._unheard, "unfit": self._unfit}
-        return {**counts, "megabytes": self._bytes / 1e6, "heard": float(self._heard)}
+        counts: dict[str, float] = {"published": self._sequence, "unheard": self._unheard, "unfit": self._unfit}
+        counts |= {"megabytes": self._bytes / 1e6, "heard": float(self._heard)}
+        if isinstance(link := self._link, Giver):
+            counts |= {"heard": float(link.present > 0), "consumers": link.present}
+            counts |= {"refused": link.refused, "malformed": link.malformed}
+        return counts
 
     # Opening:
 
@@ -200,7 +203,7 @@ class ZmqOutput(Node):
     def _give(self, link: Giver, frame: Frame) -> None:
         while not self._has_room(link):
             if self._stopping():
-                return
+                raise EndOfStream  # which counts the frame as dropped
             self._beat(link, SLICE_S)
         parts, drops = self._parts(frame)
         with self._lock:
@@ -285,7 +288,7 @@ class ZmqOutput(Node):
                 link.end(reason)
             elif isinstance(link, Broadcaster) and reason and self.format == "streamfuse":
                 link.heard(wire.topic(self._name(), "bye"))  # ZeroMQ then knows what has left, and drops no goodbye
-                link.send(wire.pack_bye(ByeMessage(self._head(), reason)))
+                link.send_last(wire.pack_bye(ByeMessage(self._head(), reason)))
         finally:
             link.close()
 

@@ -19,6 +19,8 @@ from pipeline.errors import DeviceError
 CHUNK = 1 << 16
 MOST_CHUNKS = 256  # to read of one that has ended: a process that it left behind may go on writing
 LONGEST_LINE = 4096
+LONGEST_WORD = 1 << 24  # over the link: a summary is some kilobytes
+SAID = {"mode": str, "ready": bool, "summary": dict, "gave_up": bool, "error": str}
 
 
 class Relay:
@@ -55,6 +57,18 @@ class Relay:
         text = line.rstrip(b"\r").rpartition(b"\r")[2].decode(errors="backslashreplace")
         if text.strip():
             self._say(f"{self._prefix}{text}")
+
+
+def said_in(line: bytes) -> dict[str, Any]:
+    """What a line over the link says. A library gone wild may have written there as well, which shall end nobody else:
+    what is no word of ours is passed over."""
+    try:
+        said = json.loads(line)
+    except (ValueError, RecursionError):
+        return {}
+    if not isinstance(said, dict):
+        return {}
+    return {word: value for word, value in said.items() if isinstance(value, SAID.get(word, object))}
 
 
 class Child:
@@ -114,8 +128,9 @@ class Child:
             self._heard += said
             if not written and not said:
                 break
-        *lines, self._heard = self._heard.split(b"\n")
-        return [json.loads(line) for line in lines]
+        *lines, rest = self._heard.split(b"\n")
+        self._heard = rest[:LONGEST_WORD]
+        return [what for line in lines if (what := said_in(line))]
 
     def go(self) -> None:
         """Let it open its nodes and run."""

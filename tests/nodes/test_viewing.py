@@ -42,15 +42,16 @@ def test_without_options_the_newest_frame_is_kept_and_nothing_else() -> None:
 
 
 def test_stream_keys_and_delivery_go_to_the_source(tmp_path: Path) -> None:
-    nodes = viewing.tree(Wanted(ADDRESS, stream="fused", lossless=True, keys=tmp_path))
+    nodes = viewing.tree(Wanted(ADDRESS, stream="fused", lossless=True, keys=tmp_path, client="gate"))
     assert nodes["view"] == {
         "type": "capture.zmq",
         "address": ADDRESS,
         "stream": "fused",
         "delivery": "lossless",
         "keys": str(tmp_path),
-        "client": "client",
+        "client": "gate",
     }
+    assert "client" not in viewing.tree(Wanted(ADDRESS, keys=tmp_path))["view"]  # the only one that is there
 
 
 @pytest.mark.parametrize(
@@ -233,11 +234,12 @@ def test_when_nothing_comes_the_first_line_and_every_tenth_say_what_to_look_at(l
 
 
 def test_the_hints_are_of_the_options_that_were_given(lines: Lines, tmp_path: Path) -> None:
-    wanted = Wanted(ADDRESS, stream="fused", lossless=True, keys=tmp_path, client="gate")
+    wanted = Wanted(ADDRESS, stream="fused", lossless=True, keys=tmp_path)
     pipeline = Pipeline()
     lines(pipeline, 0, wanted)
     said = lines(pipeline, 1, wanted)[0]
-    assert said.endswith("Is its stream named 'fused'? Is its delivery lossless? Is gate.key in clients/ of its keys?")
+    of_keys = f"Has it keys, is {tmp_path}/server.key its own, and our key in its clients/?"
+    assert said.endswith(f"Is its stream named 'fused'? Is its delivery lossless? {of_keys}")
 
 
 def test_a_publisher_without_frames_is_told_from_one_that_is_gone(lines: Lines) -> None:
@@ -255,7 +257,17 @@ def test_messages_of_another_kind_are_told_where_no_frame_comes(lines: Lines) ->
     pipeline = Pipeline()
     lines(pipeline, 0)
     pipeline.gauges["malformed"] = 30.0
-    assert lines(pipeline, 1)[0].endswith("30 messages that are none of ours")
+    hint = "what is published there is none of our messages; is it output.zmq with format: streamfuse?"
+    assert lines(pipeline, 1) == [f"nothing comes (1 s); {hint}, 30 messages that are none of ours"]
+
+
+def test_frames_that_came_before_all_was_open_are_in_no_rate(lines: Lines) -> None:
+    pipeline = Pipeline()
+    for _ in range(6):
+        pipeline.receive(frame())
+    lines(pipeline, 0)
+    pipeline.receive(frame())
+    assert lines(pipeline, 1)[0].startswith("1.0 frames/s")
 
 
 def test_time_counts_from_when_all_nodes_are_open(lines: Lines) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -12,20 +12,14 @@ from nodes.capture.zmq import ZmqCapture
 from nodes.output.zmq import ZmqOutput
 from pipeline import wire
 from pipeline.frame import Frame
-from pipeline.wire import About, Buffer, ByeMessage, FrameMessage, Head, Message, StatsMessage
-from streamfuse.broadcast import Broadcaster, Listener
-from streamfuse.clocks import clock
+from pipeline.wire import FrameMessage, Message
+from streamfuse.broadcast import Listener
 from tests.nodes.capture.media import make_frame
 from tests.pipeline.fakes import PATIENCE
+from tests.streamfuse.publisher import ANY_PORT, Publisher, wait_until
 
-ANY_PORT = "tcp://127.0.0.1:0"
-
-
-def wait_until(true: Callable[[], object]) -> None:
-    give_up = time.monotonic() + PATIENCE
-    while not true():
-        assert time.monotonic() < give_up, "what was waited for did not happen"
-        time.sleep(0.005)
+__all__ = ["ANY_PORT", "FakeRun", "Publisher", "join", "listening", "message_of", "publishing", "take", "wait_until"]
+__all__ += ["watching"]
 
 
 class FakeRun:
@@ -85,39 +79,6 @@ def join(publisher: ZmqOutput, capture: ZmqCapture) -> None:
     take(capture, 1, lambda: publisher.process(make_frame(0, "gray8", (2, 2))))
     while publisher.gauges()["published"] > capture.gauges()["received"] or capture.process():
         assert publisher.gauges()["published"] < 1000
-
-
-class Publisher:
-    """Says what the test wants, and nothing by itself."""
-
-    def __init__(self, address: str = ANY_PORT, stream: str = "fused", clock_name: str | None = None) -> None:
-        self.link = Broadcaster(address)
-        self.address, self.stream, self.clock = self.link.address, stream, clock_name or clock()
-        self.session, self.sequence = f"{time.monotonic_ns() % 2**64:016x}", 0
-
-    def head(self) -> Head:
-        times = time.monotonic_ns(), time.time_ns()
-        return Head(self.stream, self.session, self.sequence, self.clock, *times)
-
-    def wait_for_listener(self) -> None:
-        wait_until(lambda: self.link.heard(wire.topic(self.stream, "frame")))
-
-    def say(self, parts: Sequence[Buffer]) -> None:
-        self.link.heard(b"")  # ZeroMQ then knows what has left, and does not drop what comes soon after
-        self.link.send(parts)
-
-    def frame(self, frame: Frame, about: About | None = None) -> None:
-        self.say(wire.pack_frame(self.head(), frame, about or About()))
-        self.sequence += 1
-
-    def stats(self) -> None:
-        self.say(wire.pack_stats(StatsMessage(self.head(), 1.0, 0, {}, {})))
-
-    def bye(self, reason: wire.Reason = "stopped") -> None:
-        self.say(wire.pack_bye(ByeMessage(self.head(), reason)))
-
-    def close(self) -> None:
-        self.link.close()
 
 
 @contextmanager

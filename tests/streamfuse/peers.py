@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket as system
 import time
 from types import TracebackType
-from typing import Self
+from typing import ClassVar, Self
 
 import zmq
 from zmq.utils.monitor import parse_monitor_message
@@ -27,6 +27,8 @@ class Peer:
         context: another than that of the process.
     """
 
+    _all: ClassVar[set[Peer]] = set()
+
     def __init__(self, kind: int, most_bytes: int = 1 << 20, context: zmq.Context[zmq.Socket[bytes]] | None = None):
         self.socket = (context or sockets.context()).socket(kind)
         sockets.tune(self.socket, most_bytes)
@@ -35,6 +37,7 @@ class Peer:
         if kind == zmq.SUB:
             self.socket.subscribe(b"")
         self._monitor = self.socket.get_monitor_socket(SUCCEEDED | FAILED | DISCONNECTED)
+        self._all.add(self)
 
     def __enter__(self) -> Self:
         return self
@@ -42,6 +45,7 @@ class Peer:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._all.discard(self)
         self.socket.disable_monitor()
         self._monitor.close(0)
         self.socket.close(0)
@@ -51,13 +55,22 @@ class Peer:
         until = time.monotonic() + PATIENCE_MS / 1000
         while time.monotonic() < until:
             event = int(parse_monitor_message(self._monitor.recv_multipart())["event"]) if self._monitor.poll(50) else 0
-            self.socket.getsockopt(zmq.EVENTS)  # libzmq subscribes anew only when somebody asks for something
+            self.work()
             if event & events:
                 return event
         raise AssertionError(f"none of the events {events:#x} came")
 
+    @classmethod
+    def work(cls) -> None:
+        """On a busy machine a handshake may time out; over the next connection libzmq subscribes only when asked."""
+        for peer in cls._all:
+            peer.socket.getsockopt(zmq.EVENTS)
+
     def receive(self) -> list[bytes]:
-        assert self.socket.poll(PATIENCE_MS), "nothing came"
+        until = time.monotonic() + PATIENCE_MS / 1000
+        while not self.socket.poll(50):
+            assert time.monotonic() < until, "nothing came"
+            self.work()
         return self.socket.recv_multipart()
 
     @property

@@ -61,11 +61,12 @@ class Publisher:
     Args:
         address: to bind.
         stream: its name.
+        clock_name: of the clock that its times are of; None: this host's.
     """
 
-    def __init__(self, address: str = ANY_PORT, stream: str = "fused") -> None:
+    def __init__(self, address: str = ANY_PORT, stream: str = "fused", clock_name: str | None = None) -> None:
         self.link = Broadcaster(address)
-        self.address, self.stream = self.link.address, stream
+        self.address, self.stream, self.clock = self.link.address, stream, clock_name or clock()
         self.session, self.sequence = secrets.token_hex(8), 0
 
     def __enter__(self) -> Publisher:
@@ -74,10 +75,13 @@ class Publisher:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.close()
+
+    def close(self) -> None:
         self.link.close()
 
     def head(self) -> Head:
-        return head(self.sequence, self.session, stream=self.stream)
+        return head(self.sequence, self.session, stream=self.stream, clock=self.clock)
 
     def wait_for_listener(self, kind: str = "frame") -> None:
         wait_until(lambda: self.link.heard(wire.topic(self.stream, kind)), "nobody subscribed")
@@ -94,7 +98,7 @@ class Publisher:
         self.say(wire.pack_stats(StatsMessage(self.head(), 1.0, 0, {}, {})))
 
     def bye(self, reason: wire.Reason = "stopped") -> None:
-        self.say(wire.pack_bye(ByeMessage(self.head(), reason)))
+        self.link.send_last(wire.pack_bye(ByeMessage(self.head(), reason)))
 
 
 def started_again(address: str) -> Publisher:

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from typing import Any
 
 import pytest
 
 from pipeline import wire
-from pipeline.wire import About, Buffer, ByeMessage, StatsMessage, WantMessage
+from pipeline.frame import Fusion
+from pipeline.wire import MOST_NS, About, Buffer, ByeMessage, StatsMessage, WantMessage
 from streamfuse.arrivals import TELL_EVERY_NS, Arrival, Arrivals, missed
 from streamfuse.clocks import clock
 from tests.streamfuse.publisher import head, packed, picture
 
 ONE, TWO = "1" * 16, "2" * 16
+SECOND_NS = 1_000_000_000
 
 
 class Told(Arrivals):
@@ -22,7 +25,7 @@ class Told(Arrivals):
     def __init__(self, stream: str = "") -> None:
         self.told: list[str] = []
         super().__init__(stream, clock(), self.told.append)
-        self.now_ns = 0
+        self.now_ns = time.monotonic_ns()
 
     def get(self, parts: Sequence[Buffer]) -> Arrival | None:
         self.now_ns += 1
@@ -142,3 +145,52 @@ def test_a_goodbye_lasts_until_something_comes_again() -> None:
 )
 def test_frames_between_two_are_known_from_their_numbers(before: Any, now: Any, lost: int) -> None:
     assert missed(before and head(*before), head(*now)) == lost
+
+
+@pytest.mark.parametrize("off_ns", [MOST_NS, 157_000_000 * SECOND_NS, 2 * SECOND_NS, -601 * SECOND_NS, -MOST_NS])
+@pytest.mark.parametrize("name", [clock(), "another host"])
+def test_a_time_that_no_live_frame_can_have_becomes_that_of_its_arrival(off_ns: int, name: str) -> None:
+    arrivals = Told()
+    arrivals.frame(0, clock=name)
+    time_ns = max(-MOST_NS, min(MOST_NS, time.monotonic_ns() + off_ns))
+    sources = Fusion("held", 5, {"infrared": time_ns, "visible": time.monotonic_ns()}, "")
+    for number in (1, 2):
+        arrival = arrivals.get(packed(picture(number, timestamp_ns=time_ns, fusion=sources), clock=name))
+        assert arrival is not None
+        assert arrival.frame.fusion is not None
+        assert (arrival.frame.timestamp_ns, arrival.frame.timestamp_source) == (arrivals.now_ns, "arrival")
+        assert arrival.frame.fusion.timestamps_ns["infrared"] == arrivals.now_ns
+        wire.pack_frame(head(), arrival.frame, About())  # can be sent on
+    assert arrivals.frame(3, clock=name).frame.timestamp_source == "device"  # and those after it are none the worse
+    assert arrivals.mistimed == 2
+    assert len([line for line in arrivals.told if "times of a frame cannot be" in line]) == 1
+
+
+def test_of_a_frame_with_an_impossible_source_the_others_keep_their_times() -> None:
+    arrivals, now_ns = Told(), time.monotonic_ns()
+    sources = Fusion("held", 5, {"infrared": MOST_NS, "visible": now_ns - SECOND_NS}, "")
+    arrival = arrivals.get(packed(picture(0, timestamp_ns=now_ns, fusion=sources)))
+    assert arrival is not None
+    assert arrival.frame.fusion is not None
+    assert (arrival.frame.timestamp_ns, arrival.frame.timestamp_source) == (now_ns, "device")
+    assert arrival.frame.fusion.timestamps_ns == {"infrared": now_ns, "visible": now_ns - SECOND_NS}
+    assert arrivals.mistimed == 1
+
+
+def test_times_of_recordings_are_not_doubted() -> None:
+    arrivals = Told()
+    arrival = arrivals.get(packed(picture(timestamp_ns=MOST_NS), clock=wire.PRESENTATION))
+    assert arrival is not None
+    assert (arrival.frame.timestamp_ns, arrivals.mistimed) == (MOST_NS, 0)
+    delivered_lossless = Arrivals("", clock(), live=False).take(packed(picture(timestamp_ns=5)), time.monotonic_ns())
+    assert delivered_lossless is not None
+    assert delivered_lossless.frame.timestamp_ns == 5
+
+
+def test_a_sequence_that_nobody_can_have_counted_to_does_not_grow_beyond_what_can_be_sent_on() -> None:
+    arrivals = Told()
+    for session in "123456":
+        for sequence in (MOST_NS - 1, MOST_NS):
+            frame = arrivals.frame(sequence, session * 16, sequence).frame
+            wire.pack_frame(head(), frame, About())
+    assert arrivals.frame(0, "7" * 16, 3).frame.sequence <= MOST_NS

@@ -15,7 +15,7 @@ from pipeline.errors import SourceError
 from pipeline.frame import Frame, PixelFormat
 from pipeline.wire import About, Encoding, FrameMessage, WireError, unpack
 from streamfuse import decoding
-from streamfuse.decoding import decoded
+from streamfuse.decoding import JPEG_SCAN, MOST_SCANS, decoded
 from tests.streamfuse.publisher import packed
 
 SIZE = (40, 24)
@@ -64,6 +64,16 @@ def test_jpeg_comes_out_nearly_so(pixel_format: PixelFormat, progressive: int) -
     payload = file_of(image(pixel_format), "jpeg", cv2.IMWRITE_JPEG_PROGRESSIVE, progressive)
     frame = decode(pixel_format, "jpeg", payload)
     assert np.abs(frame.data.astype(int) - image(pixel_format)).max() <= 12
+
+
+def test_a_jpeg_of_more_scans_than_anybody_makes_is_refused_before_it_is_decoded(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    payload = file_of(image("gray8"), "jpeg", cv2.IMWRITE_JPEG_PROGRESSIVE, 1)
+    last_scan = payload[payload.rindex(JPEG_SCAN) : -2]
+    monkeypatch.setattr(decoding, "decode", lambda *_: pytest.fail("it was decoded"))
+    with pytest.raises(WireError, match=r"the jpeg has \d+ scans; legal are up to 32"):
+        decode("gray8", "jpeg", payload[:-2] + MOST_SCANS * last_scan + payload[-2:])
 
 
 def test_a_raw_frame_is_handed_on_as_it_is() -> None:

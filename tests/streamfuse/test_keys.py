@@ -614,6 +614,28 @@ def test_a_list_that_others_may_write_to_is_refused(place: str, folder: Path) ->
         serve(folder)
 
 
+@pytest.mark.parametrize(("place", "mode"), [(".", 0o770), (".", 0o702), ("server.key", 0o664), ("server.key", 0o646)])
+def test_a_client_whose_publisher_others_can_exchange_is_told(place: str, mode: int, folder: Path) -> None:
+    (folder / place).chmod(mode)
+    with pytest.raises(ConfigError, match=rf"{folder / place}: others may write to it, and so .*: chmod go-w it"):
+        use(folder)
+
+
+@pytest.mark.parametrize("mode", [0o664, 0o646])
+def test_a_key_on_the_list_that_others_may_write_over_lets_nobody_in(
+    mode: int, folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    file = folder / "clients" / "client.key"
+    public, allowed = keys.read_key(file), keys.AllowList(folder)
+    assert allowed(public)
+    file.chmod(mode)
+    assert not allowed(public)
+    assert not allowed(public)
+    assert [record.getMessage() for record in caplog.records] == [
+        f"{file}: others may write to it, and so put a key of theirs there: chmod go-w it"
+    ]
+
+
 def test_a_folder_without_a_list_is_told(folder: Path) -> None:
     (folder / "clients" / "client.key").unlink()
     serve(folder)  # an empty list is one

@@ -156,7 +156,6 @@ def test_stats_are_handed_on_but_not_ahead_of_the_frames_they_know_of(closing: A
     came = [wire.unpack(consumer.receive(5)) for _ in range(2)]
     assert isinstance(came[0], wire.StatsMessage)
     assert isinstance(came[1], FrameMessage)
-    assert consumer.stats.head.sequence == 5
 
 
 @pytest.mark.parametrize("options", [{"consumers": 0}, {"window": 0}, {"timeout_s": 0}])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import re
 import socket as system
 import stat
 import threading
@@ -112,6 +113,13 @@ def test_the_password_of_an_address_of_another_kind_is_not_told() -> None:
     with pytest.raises(ConfigError, match=r"'rtsp://\.\.\.@camera/stream' is none") as caught:
         sockets.check_address("rtsp://admin:1@3\n4@camera/stream")
     assert "admin" not in str(caught.value)
+
+
+@pytest.mark.parametrize("address", ["admin:x7@host:1", "tcp:admin:x7@host:1", "tcp://admin:x://7@host:1"])
+def test_a_password_in_an_address_that_is_written_wrong_is_not_told(address: str) -> None:
+    with pytest.raises(ConfigError, match=r"\.\.\.@host:") as caught:
+        sockets.check_address(address)
+    assert not re.search("admin|x7|x:|7@", str(caught.value))
 
 
 @pytest.mark.parametrize("path", ["", "*", "@abstract", "a\0b", "a\nb", "\ud800"])
@@ -440,15 +448,18 @@ def test_a_folder_that_cannot_be_written_is_told(publisher: Peer, tmp_path: Path
             folder.chmod(0o700)
 
 
-def test_a_folder_that_somebody_keeps_locked_is_told(
-    publisher: Peer, file: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_folder_that_somebody_keeps_locked_keeps_nobody_out(
+    publisher: Peer, subscriber: Peer, file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ipc, "LOCK_PATIENCE_S", 0.0)
+    """Whoever can look into it can do that."""
+    monkeypatch.setattr(ipc, "LOCK_PATIENCE_S", 0.05)
     descriptor = os.open(file.parent, os.O_RDONLY)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
-        with pytest.raises(OutputError, match=r"another program has locked the folder"):
-            sockets.bind(publisher.socket, f"ipc://{file}")
+        sockets.connect(subscriber.socket, sockets.bind(publisher.socket, f"ipc://{file}"))
+        assert arrives(publisher, subscriber)
+        with Peer(zmq.XPUB) as other, pytest.raises(OutputError, match=r"another program does"):
+            sockets.bind(other.socket, f"ipc://{file}")
     finally:
         os.close(descriptor)
 

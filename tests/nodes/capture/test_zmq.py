@@ -23,7 +23,7 @@ from pipeline.errors import ConfigError, SourceError
 from pipeline.frame import Frame, Fusion, PixelFormat
 from pipeline.node import EndOfStream
 from pipeline.wire import About
-from streamfuse import keys
+from streamfuse import clocks, keys
 from tests.nodes.capture.media import make_frame
 from tests.nodes.output.web_fakes import get, served
 from tests.nodes.zmq_ends import ANY_PORT, Publisher, join, publishing, take, wait_until, watching
@@ -44,8 +44,9 @@ FORMATS: list[tuple[PixelFormat, tuple[int, int]]] = [
 
 @pytest.fixture(autouse=True)
 def soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It looks more often, so that a test needs not wait."""
+    """It looks more often, so that a test needs not wait; and frames may be of the time when this machine started."""
     monkeypatch.setattr(module, "WAIT_S", 0.02)
+    monkeypatch.setattr(clocks, "OLDEST_NS", wire.MOST_NS)
 
 
 def small(number: int = 0, **more: Any) -> Frame:
@@ -70,6 +71,7 @@ def say_goodbye(publisher: Publisher, capture: ZmqCapture, reason: wire.Reason =
     ({"address": "rtsp://camera/1"}, "legal is tcp://HOST:PORT"),
     ({"address": "tcp://a:1", "stream": "a/b"}, "setting 'stream' is 'a/b'"),
     ({"address": "tcp://a:1", "silent_ms": 5}, "setting 'silent_ms'"),
+    ({"address": "tcp://a:1", "client": "gate"}, "setting 'client' is 'gate', and there are no keys; set 'keys'"),
 ])  # fmt: skip
 def test_a_mistake_is_told_before_anything_opens(settings: dict[str, Any], said: str) -> None:
     with pytest.raises(ConfigError, match=rf"^Node 'in' \(capture.zmq\): .*{said}") as caught:
@@ -283,6 +285,19 @@ def test_a_publisher_without_frames_is_told_from_one_that_is_silent(caplog: pyte
     publisher.close()
 
 
+def test_messages_of_another_program_are_told_from_no_publisher(caplog: pytest.LogCaptureFixture) -> None:
+    publisher, now_s = Publisher(), [0.0]
+    with watching(publisher.address) as capture:
+        capture.now = lambda: now_s[0]  # type: ignore[method-assign]
+        publisher.wait_for_listener()
+        publisher.link.send([b'{"msg": "cam"}', b"\0" * 100])
+        wait_until(lambda: capture.gauges()["malformed"])
+        now_s[0] = 1e9
+        assert capture.process() is None
+    publisher.close()
+    assert told(caplog, "what is published there is none of our messages") == 1
+
+
 def test_a_message_that_is_none_is_counted_and_does_no_harm() -> None:
     publisher = Publisher()
     with watching(publisher.address) as capture:
@@ -372,7 +387,7 @@ def test_with_keys_who_has_one_gets_frames_and_others_nothing(tmp_path: Path, de
         publishing(keys=tmp_path / "keys", **settings) as publisher,
         watching(publisher.address, **settings) as plain,
         watching(publisher.address, keys=tmp_path / "wrong", **settings) as stranger,
-        watching(publisher.address, keys=tmp_path / "keys", client="camera2", **settings) as friend,
+        watching(publisher.address, keys=tmp_path / "keys", **settings) as friend,
     ):
         if delivery == "latest":
             take(friend, 3, lambda: publisher.process(small()))

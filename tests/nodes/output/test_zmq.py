@@ -192,6 +192,8 @@ class Heard:
     def send(self, parts: list[wire.Buffer]) -> None:
         self.messages.append(wire.unpack(parts))
 
+    send_last = send
+
     def close(self) -> None:
         pass
 
@@ -329,7 +331,9 @@ def test_a_lossless_output_waits_for_its_consumer_and_drops_nothing() -> None:
         threading.Thread(target=give, daemon=True).start()
         wait_until(lambda: node.gauges()["published"] == 8)  # its window: no more before somebody takes some
         assert not done.is_set()
+        assert (node.gauges()["heard"], node.gauges()["consumers"]) == (0, 0)
         messages = taken(node.address, 30)
+        assert (node.gauges()["heard"], node.gauges()["consumers"]) == (1, 1)
         wait_for(done)
     assert [message.frame.sequence for message in messages] == list(range(30))
     assert {message.head.clock for message in messages} == {wire.PRESENTATION}
@@ -339,9 +343,12 @@ def test_a_lossless_output_waits_for_its_consumer_and_drops_nothing() -> None:
 def test_a_lossless_output_that_waits_can_be_stopped() -> None:
     node = ZmqOutput("tcp://127.0.0.1:0", delivery="lossless")
     running = Running(line(Source(range(0, 1000, 40)), node))
-    wait_until(lambda: node.gauges()["published"] == 8)
+    wait_until(lambda: running.pipeline.steps[node.name].stats.taken == 9)
     running.pipeline.stop()
-    assert running.end().broken == []
+    summary = running.end()
+    assert summary.broken == []
+    entry = summary.nodes[node.name]
+    assert (entry["taken"], entry["emitted"], entry["dropped"]["ended"]) == (9, 8, 1)  # the ninth waited for room
 
 
 def test_a_consumer_that_never_comes_ends_the_run_in_one_line() -> None:

@@ -94,16 +94,30 @@ def until_ended(started: Child) -> tuple[int, list[dict[str, Any]]]:
 
 
 def test_it_is_heard_to_its_last_word(started: Starting, said: list[str]) -> None:
-    large = {"summary": "x" * 1_000_000}
+    large = {"error": "x" * 1_000_000}
     code, messages = until_ended(
         started(
             "print('on standard output', flush=True); print('an error', file=sys.stderr)\n"
-            'link.sendall(b\'{"mode": "live"}\\n{"summary": "\' + b"x" * 1_000_000 + b\'"}\\n{"cut short\')\n'
+            'link.sendall(b\'{"mode": "live"}\\n{"error": "\' + b"x" * 1_000_000 + b\'"}\\n{"cut short\')\n'
             "sys.stderr.write('last words'); sys.stderr.flush(); os._exit(5)"
         )
     )
     assert (code, messages) == (5, [{"mode": "live"}, large])
     assert said == ["on standard output", "an error"]
+
+
+def test_rubbish_on_the_link_is_passed_over_and_takes_no_memory(
+    started: Starting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(child, "LONGEST_WORD", 1000)
+    rubbish = [b"\xff\x00", b"", b"[1]", b"7", b"null", b'{"mode": 1, "summary": [], "ready": "yes"}', b"[" * 5000, b""]
+    process = started(
+        "link.sendall(" + repr(b"\n".join(rubbish)) + ")\n"
+        'link.sendall(b\'{"mode": "live"}\\n\')\n'
+        "link.sendall(b'x' * 5_000_000)"
+    )
+    assert until_ended(process) == (0, [{"mode": "live"}])
+    assert len(process._heard) <= 1000
 
 
 def test_its_last_line_needs_no_end(started: Starting, said: list[str]) -> None:
@@ -117,12 +131,12 @@ def test_its_last_line_needs_no_end(started: Starting, said: list[str]) -> None:
 
 
 def test_it_is_told_to_go_to_fail_and_to_stop(started: Starting) -> None:
-    process = started("print(link.recv(1), link.recv(1), link.recv(1), flush=True)\nlink.send(b'[1]\\n')")
+    process = started("print(link.recv(1), link.recv(1), link.recv(1), flush=True)\nlink.send(b'{\"last\": 1}\\n')")
     process.go()
     process.fail()
     process.stop()
     code, messages = until_ended(process)
-    assert (code, messages) == (0, [[1]])
+    assert (code, messages) == (0, [{"last": 1}])
 
 
 def test_of_our_files_it_gets_the_link_alone(started: Starting) -> None:
@@ -146,7 +160,8 @@ def test_of_our_files_it_gets_the_link_alone(started: Starting) -> None:
 
 
 def test_ctrl_c_at_the_terminal_does_not_reach_it(started: Starting) -> None:
-    _, (group,) = until_ended(started("link.sendall(b'[%d, %d]\\n' % (os.getpgid(0), os.getpid()))"))
+    _, (said,) = until_ended(started("link.sendall(b'{\"ids\": [%d, %d]}\\n' % (os.getpgid(0), os.getpid()))"))
+    group = said["ids"]
     assert group[0] == group[1] != os.getpgid(0)
 
 
@@ -154,7 +169,7 @@ def test_one_that_ignores_everything_is_killed_with_what_it_started(started: Sta
     process = started(
         "for number in (signal.SIGINT, signal.SIGTERM): signal.signal(number, signal.SIG_IGN)\n"
         "pid = os.fork()\n"
-        "if pid: link.sendall(b'[%d]\\n' % pid)\n"
+        "if pid: link.sendall(b'{\"pid\": %d}\\n' % pid)\n"
         "time.sleep(60)"
     )
     messages: list[Any] = []
@@ -168,7 +183,7 @@ def test_one_that_ignores_everything_is_killed_with_what_it_started(started: Sta
     code, _ = until_ended(process)
     assert code == -signal.SIGKILL
     deadline = time.monotonic() + PATIENCE
-    while is_alive(messages[0][0]):
+    while is_alive(messages[0]["pid"]):
         assert time.monotonic() < deadline
         time.sleep(0.01)
 
