@@ -3,13 +3,14 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: help setup setup-cuda demo test test-cuda check bench bench-cuda clean
+.PHONY: help setup setup-cuda demo test test-cuda check bench bench-zmq bench-cuda clean
 
 help:
 	@echo "make demo    set up, then fuse a bundled infrared + visible recording into out/demo.mp4"
 	@echo "make test    run the tests"
 	@echo "make check   lint, formatting and types"
 	@echo "make bench   speed of the network on this machine"
+	@echo "make bench-zmq  what frames over ZeroMQ cost, into docs/zmq.md; leave the machine alone for two minutes"
 	@echo "make test-cuda, make bench-cuda   on an NVIDIA GPU: its tests; its figures into docs/performance.md"
 	@echo "make clean   remove the environment and what was made"
 
@@ -40,6 +41,9 @@ check: $(BIN)/.ready-dev
 bench: setup
 	$(BIN)/python run.py bench --model realtime --size 640x480 --frames 100
 	$(BIN)/python run.py bench --model cadnif --size 640x480
+
+bench-zmq: setup
+	$(BIN)/python docs/zmq_figures.py
 
 # On a machine with an NVIDIA GPU: torch from PyPI is a build for CUDA, and CuPy compiles our kernels.
 $(BIN)/.ready-cuda: $(BIN)/.ready-dev

@@ -9,18 +9,32 @@ import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, fields
+from pathlib import Path
 from typing import Any, NoReturn
 
 import nodes
-from nodes import shorthand, simulate
+from nodes import shorthand, simulate, viewing
 from nodes.commands import parse
-from nodes.console import check_json_target, run_to_the_end, say, say_error, write_json
+from nodes.console import (
+    check_json_target,
+    ending_on_signals,
+    run_to_the_end,
+    say,
+    say_aside,
+    say_error,
+    write_json,
+)
 from nodes.pictures import check_target, write_whole
+from nodes.processes import child, plan
+from nodes.processes.link import Link
+from nodes.processes.supervisor import Supervisor
 from nodes.tasks import INPUTS
 from pipeline import config
 from pipeline.errors import INTERRUPTED, ConfigError, OutputError, StreamfuseError
 
 log = logging.getLogger("streamfuse")
+
+PROGRAM = (sys.executable, str(Path(__file__).resolve()))  # what we are started with, to start more of us
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -39,22 +53,73 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def do_run(options: argparse.Namespace) -> int:
-    return run_pipeline(read_tree(options), options.json, options.seconds)
+    if len(options.configs) > 1:
+        return run_processes(options)
+    if options.link is not None:
+        return run_as_child(options)
+    return run_pipeline(read_trees(options)[options.config], options.json, options.seconds)
 
 
-def read_tree(options: argparse.Namespace) -> dict[str, dict[str, Any]]:
-    """The config as the command line wants it."""
-    tree = config.read(options.config)
-    config.override(tree, options.overrides)
-    return simulate.simulated(tree, nodes.TYPES) if options.simulate else tree
+def read_trees(options: argparse.Namespace) -> dict[Path, plan.Tree]:
+    """The configs as the command line wants them, by file."""
+    trees: dict[Path, plan.Tree] = {}
+    for path in options.configs:
+        plan.refuse_twice(path, trees)
+        trees[path] = config.read(path)
+    everything = plan.merged(trees)
+    config.override(everything, options.overrides)
+    shorthand.refuse_clashes(everything)
+    if not options.simulate:
+        return trees
+    several = len(trees) > 1
+    wanted = [path for path, tree in trees.items() if not several or plan.has_camera(tree)]
+    if not wanted:
+        raise ConfigError("--simulate: none of these configs has a camera or a network stream; leave the option out")
+    return trees | {path: simulate.simulated(trees[path], nodes.TYPES) for path in wanted}
+
+
+def run_processes(options: argparse.Namespace) -> int:
+    """Each config in a process of its own, to the end of all; one summary; the exit code."""
+    jobs = plan.jobs(read_trees(options), options.overrides, simulate=options.simulate, quiet=options.quiet)
+    width = max(len(job.name) for job in jobs)
+
+    def start_child(job: plan.Job) -> child.Child:
+        return child.Child(job, PROGRAM, child.Relay(f"{job.name:<{width}} | ", say_aside))
+
+    supervisor = Supervisor(jobs, start_child, child.wait, options.seconds)
+    with ending_on_signals(supervisor.stop, supervisor.kill):
+        report = supervisor.run()
+    for line in report.lines():
+        log.info("%s", line)
+    code, failure = report.code, StreamfuseError(report.error) if report.error else None
+    try:
+        write_json(report.figures(), options.json)
+    except OutputError as error:
+        if failure is None:
+            code, failure = error.exit_code, error
+    if failure:
+        say_error(failure)
+    return code
+
+
+def run_as_child(options: argparse.Namespace) -> int:
+    """One of several configs, when all of them have been found right."""
+    parent = Link(options.link)
+    try:
+        (tree,) = read_trees(options).values()
+        pipeline = config.build(tree, nodes.TYPES)
+        parent.tell(mode=pipeline.mode)
+        return run_to_the_end(pipeline, None, parent=parent) if parent.wait_for_go() else INTERRUPTED
+    except StreamfuseError as error:
+        say_error(error, parent)
+        return error.exit_code
 
 
 def do_check(options: argparse.Namespace) -> int:
-    tree = read_tree(options)
-    shorthand.refuse_clashes(tree)
-    pipeline = config.build(tree, nodes.TYPES)
-    pipeline.check()
-    say(f"{options.config}: ready to run, {pipeline.mode} mode, nodes: {', '.join(pipeline.steps)}")
+    for path, tree in read_trees(options).items():
+        pipeline = config.build(tree, nodes.TYPES)
+        pipeline.check()
+        say(f"{path}: ready to run, {pipeline.mode} mode, nodes: {', '.join(pipeline.steps)}")
     return 0
 
 
@@ -69,6 +134,16 @@ def do_fuse(options: argparse.Namespace) -> int:
 def run_pipeline(tree: dict[str, dict[str, Any]], json_to: str | None, seconds: float | None) -> int:
     shorthand.refuse_clashes(tree)
     return run_to_the_end(config.build(tree, nodes.TYPES), json_to, seconds)
+
+
+def do_view(options: argparse.Namespace) -> int:
+    wanted = viewing.Wanted(**{field.name: getattr(options, field.name) for field in fields(viewing.Wanted)})
+    pipeline = config.build(viewing.tree(wanted), viewing.types(nodes.TYPES, wanted.most_frames))
+    watch = viewing.Watch(wanted)
+    code = run_to_the_end(pipeline, options.json, options.seconds, watch.show)
+    if code == 0:
+        watch.refuse_nothing(pipeline)
+    return code
 
 
 def do_train(options: argparse.Namespace) -> int:
@@ -183,16 +258,27 @@ def do_export(options: argparse.Namespace) -> int:
     return 0
 
 
+def do_keygen(options: argparse.Namespace) -> int:
+    from streamfuse import keys
+
+    for file in keys.make(options.folder, options.client):
+        say(str(file))
+    log.info("the client needs server.key and %s.key_secret, in a folder of its own, and no others", options.client)
+    return 0
+
+
 COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "run": do_run,
     "check": do_check,
     "fuse": do_fuse,
+    "view": do_view,
     "train": do_train,
     "eval": do_eval,
     "bench": do_bench,
     "models": do_models,
     "doctor": do_doctor,
     "export": do_export,
+    "keygen": do_keygen,
 }
 
 

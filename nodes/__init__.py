@@ -14,6 +14,7 @@ CLASSES = {
     "capture.pattern": "PatternCapture",
     "capture.stream": "StreamCapture",
     "capture.video": "VideoCapture",
+    "capture.zmq": "ZmqCapture",
     "fusion.fuse": "Fuse",
     "output.images": "ImagesOutput",
     "output.memory": "MemoryOutput",
@@ -21,6 +22,7 @@ CLASSES = {
     "output.stream": "StreamOutput",
     "output.video": "VideoOutput",
     "output.web": "WebOutput",
+    "output.zmq": "ZmqOutput",
 }
 
 

@@ -30,6 +30,8 @@ def without_credentials(url: str) -> str:
     """An address as it may be shown: no user, no password, nothing of the query."""
     head, mark, _ = url.partition("?")
     scheme, slashes, rest = head.partition("://")
+    if not slashes and "@" in head:
+        return f"...@{head.rpartition('@')[2]}"  # written wrong, and maybe with a password all the same
     # The last @ before the path ends the credentials. One behind a slash belongs to a password that should have been
     # escaped, so it is taken for that, too.
     shown = f"{scheme}{slashes}{rest.rpartition('@')[2]}"

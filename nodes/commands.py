@@ -14,12 +14,15 @@ from pipeline.errors import ConfigError
 
 EPILOG = """\
 the main job, a pipeline from a config:
-  python run.py CONFIG.yaml [node.setting=value ...]
+  python run.py CONFIG.yaml [CONFIG.yaml ...] [node.setting=value ...]
 without cameras:
   python run.py configs/night_vision.yaml --simulate
 
 exit codes: 0 done, 2 config or usage, 3 source, 4 device, 5 output, 6 frames lost in recorded mode, 130 interrupted
 """
+
+
+CONFIG_SUFFIXES = (".yaml", ".yml")
 
 
 class Parser(argparse.ArgumentParser):
@@ -32,7 +35,7 @@ class Parser(argparse.ArgumentParser):
 def parse(arguments: list[str]) -> argparse.Namespace:
     """What the command line asks for."""
     words = [place for place, argument in enumerate(arguments) if not argument.startswith("-")]
-    if words and arguments[words[0]].endswith((".yaml", ".yml")):
+    if words and arguments[words[0]].endswith(CONFIG_SUFFIXES):
         arguments.insert(words[0], "run")
     parser = make_parser()
     options, rest = parser.parse_known_args(arguments)
@@ -40,6 +43,8 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         take_late(options, rest)
     if rest:
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    if options.command in ("run", "check"):
+        take_configs(options)
     return options
 
 
@@ -54,6 +59,13 @@ def take_late(options: argparse.Namespace, rest: list[str]) -> None:
             setattr(options, name, source_of(word) if options.command == "fuse" else Path(word))
 
 
+def take_configs(options: argparse.Namespace) -> None:
+    """Further configs are among the overrides, for which words may be the one or the other is not told by place."""
+    further = [word for word in options.overrides if word.endswith(CONFIG_SUFFIXES) and "=" not in word]
+    options.overrides = [word for word in options.overrides if word not in further]
+    options.configs = [options.config, *map(Path, further)]
+
+
 def make_parser() -> argparse.ArgumentParser:
     """All commands and their options."""
     parser = Parser(
@@ -66,15 +78,17 @@ def make_parser() -> argparse.ArgumentParser:
     add_quiet(parser, default=False)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    run = add(commands, "run", "run a pipeline (the word may be left out)")
-    add_config(run, "node.setting=value")
+    run = add(commands, "run", "run a pipeline, or several, each in a process of its own (the word may be left out)")
+    add_config(run, "CONFIG.yaml | node.setting=value")
+    run.add_argument("--link", type=int, help=argparse.SUPPRESS)  # by which we start those processes
     add_simulate(run)
     add_for(run)
     add_json(run, "the summary")
-    check = add(commands, "check", "say what is wrong with a config, before it runs")
-    add_config(check, "node.setting=value")
+    check = add(commands, "check", "say what is wrong with configs, before they run")
+    add_config(check, "CONFIG.yaml | node.setting=value")
     add_simulate(check)
     add_fuse(commands)
+    add_view(commands)
     train = add(commands, "train", "train a network's weights")
     add_config(train, "setting=value")
     train.add_argument("--restart", action="store_true", help="begin anew instead of at the last checkpoint")
@@ -84,6 +98,7 @@ def make_parser() -> argparse.ArgumentParser:
     add_json(add(commands, "models", "list the weights that come with the project"), "the list")
     add_json(add(commands, "doctor", "say what this machine can do, and what to do about what it cannot"), "the list")
     add_export(commands)
+    add_keygen(commands)
     return parser
 
 
@@ -143,6 +158,25 @@ def add_fuse(commands: Any) -> None:
     add_json(fuse, "the summary")
 
 
+def add_view(commands: Any) -> None:
+    view = add(
+        commands, "view", "look at a published stream: its rate, age and losses; save it, or serve it to a browser"
+    )
+    view.add_argument("address", metavar="ADDRESS", help="of the publisher: tcp://HOST:PORT or ipc://PATH")
+    view.add_argument("--stream", metavar="NAME", help="where several are published at one address (the first seen)")
+    view.add_argument("--lossless", action="store_true", help="of delivery: lossless, every frame to the end")
+    view.add_argument("--keys", type=Path, metavar="DIR", help="keys made by `run.py keygen`")
+    view.add_argument("--client", metavar="NAME", help="of the key in DIR (the only one)")
+    view.add_argument("--save", type=Path, metavar="PATH", help="write one image, a folder of images, or a video")
+    view.add_argument("--codec", choices=["auto", "h264", "ffv1"], default="auto", help="of a video; ffv1 for 16 bits")
+    view.add_argument(
+        "--web", type=parse_port, nargs="?", const=8080, metavar="PORT", help="serve it as a page to this machine"
+    )
+    view.add_argument("--frames", type=parse_count, metavar="N", help="end after so many frames")
+    add_for(view)
+    add_json(view, "the summary")
+
+
 def add_eval(commands: Any) -> None:
     judge = add(commands, "eval", "measure the quality of fused images, or how steady a fused video is")
     judge.add_argument("first", type=Path, metavar="A", help="folder of the first sources, a data set, or a video")
@@ -174,6 +208,12 @@ def add_export(commands: Any) -> None:
     export.add_argument("-o", "--output", type=Path, required=True, metavar="FILE.onnx", help="file to write")
 
 
+def add_keygen(commands: Any) -> None:
+    keygen = add(commands, "keygen", "make the keys of a publisher and of a client that may connect to it")
+    keygen.add_argument("folder", type=Path, metavar="DIR", help="for the keys; where some are, a client is added")
+    keygen.add_argument("--client", default="client", metavar="NAME", help="name of the client (client)")
+
+
 def add_network_options(
     parser: argparse.ArgumentParser,
     task: bool = True,
@@ -197,6 +237,12 @@ def parse_seconds(text: str) -> float:
         if 0 < float(text) < math.inf:
             return float(text)
     raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds above 0")
+
+
+def parse_port(text: str) -> int:
+    if not (text.isascii() and text.isdecimal() and len(text) <= 5 and int(text) <= 65535):
+        raise argparse.ArgumentTypeError(f"{text!r} is no port; legal is 0 (a free one) to 65535")
+    return int(text)
 
 
 def parse_count(text: str, whole: str = "") -> int:

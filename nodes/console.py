@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from tqdm import tqdm
 
@@ -31,48 +31,75 @@ LATE_MS = 100  # a stream that comes so much later than its partner makes the fu
 ADDRESS = re.compile(r"\b([A-Za-z][\w+.-]*)(://?)([^\s'\"/][^\s'\"]*)")  # one slash: of an address taken for a path
 
 
-def run_to_the_end(pipeline: Pipeline, json_to: str | None, seconds: float | None = None) -> int:
+class Parent(Protocol):
+    """The process that has started this one, to run one of several configs: it hears what else a person would."""
+
+    ended: bool
+    """It has told this one to stop, or is no more."""
+
+    def tell(self, **what: Any) -> None: ...
+    def look(self, pipeline: Pipeline) -> None: ...
+
+
+def run_to_the_end(
+    pipeline: Pipeline,
+    json_to: str | None,
+    seconds: float | None = None,
+    *looks: Callable[[Pipeline], None],
+    parent: Parent | None = None,
+) -> int:
     """Run a pipeline with progress; one summary, also after a failure; the exit code.
 
     Args:
         pipeline: to run.
         json_to: file for the summary, "-" for standard output.
         seconds: live, end in good order so long after all nodes were open.
+        looks: called from time to time, beside what is said of every run.
+        parent: gets summary and failure in place of a person, and may end the run.
 
     Raises:
         ConfigError: a recorded pipeline is to end before its recordings do.
     """
     if seconds is not None and pipeline.mode == "recorded":
         raise ConfigError("--for: it is for live pipelines; recordings are read to their end")
-    timer = Timer(seconds)
-    failure: StreamfuseError | None = None
-    with ending_on_signals(pipeline) as signals:
+    looks += (Timer(seconds).look, *([parent.look] if parent else []))
+    with ending_on_signals(pipeline.stop) as signals:
+        summary, failure = run_watched(pipeline, *looks)
         try:
-            with Progress(pipeline) as progress:
-                summary = pipeline.run(in_turn(progress.show, LiveStatus().show, timer.look))
-        except StreamfuseError as error:
-            failure, summary = error, error.summary  # type: ignore[attr-defined]
-        try:
-            tell(summary, json_to)
+            if parent:  # what was made is whole where a failure did not stop the rest
+                parent.tell(summary=asdict(summary), gave_up=failure is not None and pipeline.stopping)
+            else:
+                tell(summary, json_to)
         except OutputError as error:
             failure = failure or error
         if failure:
-            say_error(failure)
-        code = failure.exit_code if failure else INTERRUPTED if signals else 0
+            say_error(failure, parent)
+        code = failure.exit_code if failure else INTERRUPTED if signals or (parent and parent.ended) else 0
         leave_if_stuck(pipeline, code)
     return code
 
 
+def run_watched(pipeline: Pipeline, *looks: Callable[[Pipeline], None]) -> tuple[Summary, StreamfuseError | None]:
+    """Run a pipeline with progress; what it came to, and what failed."""
+    try:
+        with Progress(pipeline) as progress:
+            return pipeline.run(in_turn(progress.show, LiveStatus().show, *looks)), None
+    except StreamfuseError as error:
+        return error.summary, error  # type: ignore[attr-defined]
+
+
 @contextmanager
-def ending_on_signals(pipeline: Pipeline) -> Iterator[list[int]]:
+def ending_on_signals(stop: Callable[[], None], force: Callable[[], None] | None = None) -> Iterator[list[int]]:
     """Ctrl-C (or a kill) ends the run in good order, a second one at once; gives the signals that came."""
     came: list[int] = []
 
     def handle(number: int, _: Any) -> None:
         if came:
+            if force:
+                force()
             os._exit(INTERRUPTED)
         came.append(number)
-        pipeline.stop()
+        stop()
         with suppress(OSError):  # nobody may be listening any more
             os.write(2, b"\nstopping; once more to force\n")  # `print` may be in the middle of something
 
@@ -196,10 +223,19 @@ def say(text: str) -> None:
         raise OutputError(f"standard output: cannot be written: {error.strerror}") from error
 
 
-def say_error(error: StreamfuseError) -> None:
+def say_aside(text: str) -> None:
+    """To standard error."""
+    with suppress(OSError):
+        print(text, file=sys.stderr, flush=True)
+
+
+def say_error(error: StreamfuseError, parent: Parent | None = None) -> None:
     """In one line, whatever the names in it are made of, and with no password of an address in it."""
     text = "".join(c if c.isprintable() else repr(c)[1:-1] for c in str(error))
     text = ADDRESS.sub(without_password, text)
+    if parent:
+        parent.tell(error=text)
+        return
     with suppress(OSError):  # a log on the disk that is full; the exit code tells it, too
         print(f"error: {text}", file=sys.stderr)
 

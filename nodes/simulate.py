@@ -10,7 +10,7 @@ from pipeline.errors import ConfigError
 
 Tree = dict[str, dict[str, Any]]
 
-REPLACED = ("capture.camera", "capture.stream")
+REPLACED = ("capture.camera", "capture.stream", "capture.zmq")
 SIZE, FPS = [640, 480], 30.0  # where the config leaves them to the camera
 VIEWS = {"infrared": "infrared", "visible": "visible", "under": "under", "middle": "middle", "over": "over"}
 VIEWS |= {"near": "visible", "far": "visible", "mri": "infrared", "other": "visible"}
@@ -18,7 +18,7 @@ BRACKETS = {2: ["under", "over"], 3: ["under", "middle", "over"]}
 
 
 def simulated(tree: Tree, types: NodeTypes) -> Tree:
-    """The tree of a config with `capture.pattern` in place of each camera and network stream, under the same name.
+    """The tree of a config with `capture.pattern` in place of each camera and live network stream, under the same name.
 
     Sizes and rates are those of the config. What is shown is what the node that a camera feeds wants: the input
     `infrared` of a fusion gets warm bodies, `capture.bracket` exposures in turns. All show one street, at one time.
@@ -30,12 +30,18 @@ def simulated(tree: Tree, types: NodeTypes) -> Tree:
     Raises:
         ConfigError: a mistake in those settings; or there is nothing to replace.
     """
-    cameras = [name for name, settings in tree.items() if settings.get("type") in REPLACED]
+    cameras = [name for name, settings in tree.items() if is_replaced(settings)]
     if not cameras:
-        raise ConfigError(f"--simulate: there is no {' or '.join(REPLACED)} in this config; leave the option out")
+        legal = f"{', '.join(REPLACED[:-1])} or {REPLACED[-1]}"
+        raise ConfigError(f"--simulate: there is no live {legal} in this config; leave the option out")
     for name in cameras:
         make_node(name, tree[name], types)
     return {name: pattern(name, tree) if name in cameras else dict(settings) for name, settings in tree.items()}
+
+
+def is_replaced(settings: Mapping[str, Any]) -> bool:
+    """Whether a node is a camera, or takes a live stream from the network; with `delivery: lossless` it is none."""
+    return settings.get("type") in REPLACED and settings.get("delivery") != "lossless"
 
 
 def pattern(name: str, tree: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:

@@ -3,6 +3,7 @@
     StreamfuseError
     |- ConfigError       2  the config or the command line is wrong
     |- SourceError       3  an input is missing, unreadable or cut short
+    |  '- SourceFailed   3  another process that gives it has failed
     |- DeviceError       4  the asked-for device is not there or failed
     |- OutputError       5  a result cannot be written
     |- FramesLost        6  fewer frames came out than recorded mode promises
@@ -34,6 +35,11 @@ class SourceError(StreamfuseError):
     """An input is missing, unreadable or cut short."""
 
     exit_code = 3
+
+
+class SourceFailed(SourceError):
+    """The process that gives the input has failed or is gone: what came of it is no recording that ends too soon, and
+    what was made of it is not left as if it were whole."""
 
 
 class DeviceError(StreamfuseError):

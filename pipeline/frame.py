@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
+from functools import lru_cache
 from types import MappingProxyType
 from typing import Any, Literal
 
@@ -109,6 +110,7 @@ def half(side: int) -> int:
     return (side + 1) // 2
 
 
+@lru_cache(64)
 def layout(pixel_format: PixelFormat, size: tuple[int, int]) -> tuple[tuple[int, ...], np.dtype[Any]]:
     """Shape and dtype of the data of a frame."""
     width, height = size

@@ -12,7 +12,7 @@ from typing import Any
 
 from pipeline.account import account, drops_before, frames_lost, summarise
 from pipeline.control import Control
-from pipeline.errors import ConfigError, FramesLost, SourceError, did_you_mean
+from pipeline.errors import ConfigError, FramesLost, SourceError, SourceFailed, did_you_mean
 from pipeline.graph import Mode, Step, common_mode, connect, in_order
 from pipeline.node import EndOfStream, Node
 from pipeline.stats import Summary
@@ -207,7 +207,8 @@ class Pipeline:
     def _breaks_off(self, step: Step, error: BaseException) -> bool:
         """Whether a recording ends too soon, which fails at the end: what it gave is still worth its way through."""
         running_source = self._go.is_set() and step.channel is None
-        if self.mode == "live" or not running_source or not isinstance(error, SourceError):
+        broken_off = isinstance(error, SourceError) and not isinstance(error, SourceFailed)
+        if self.mode == "live" or not running_source or not broken_off:
             return False
         self._keep_failure(step.node.name, error)
         return True

@@ -5,28 +5,35 @@ from __future__ import annotations
 import inspect
 import re
 import shlex
+import threading
+import time
 from copy import deepcopy
 from pathlib import Path
 from typing import Any, get_args
 
 import av
+import numpy as np
 import pytest
 import yaml
 
 import nodes
 import run
+import streamfuse
 from nodes import simulate
 from nodes.commands import parse
 from nodes.fusion.palettes import PALETTES
-from pipeline import config
+from pipeline import config, wire
 from pipeline.config import setting_names
-from pipeline.frame import TimestampSource
+from pipeline.frame import Frame, TimestampSource
 from pipeline.live_sync import HOLD_INTERVALS, LEAST_HOLD_NS
 from pipeline.sync import Reason
+from streamfuse.broadcast import Broadcaster
+from streamfuse.clocks import clock
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 LIVE = (ROOT / "docs" / "live.md").read_text(encoding="utf-8")
+ZMQ = (ROOT / "docs" / "zmq.md").read_text(encoding="utf-8")
 CLIP = ROOT / "configs" / "demo"
 
 
@@ -101,18 +108,22 @@ def test_every_yaml_that_ships_parses() -> None:
         assert isinstance(yaml.safe_load(path.read_text(encoding="utf-8")), dict)
 
 
-@pytest.mark.parametrize("page", [README, LIVE], ids=["README", "live"])
+@pytest.mark.parametrize("page", [README, LIVE, ZMQ], ids=["README", "live", "zmq"])
 def test_every_command_in_the_docs_is_understood_with_all_its_options(page: str) -> None:
     assert commands(page)
     for words in commands(page):
         parse(words)  # raises on an option that is none
 
 
-def test_the_live_commands_name_configs_nodes_and_settings_that_exist(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("page", [LIVE, ZMQ], ids=["live", "zmq"])
+def test_the_commands_in_the_docs_name_configs_nodes_and_settings_that_exist(
+    page: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(ROOT)
-    for options in map(parse, commands(LIVE)):
-        if hasattr(options, "config"):
-            config.build(run.read_tree(options), nodes.TYPES)
+    for options in map(parse, commands(page)):
+        if hasattr(options, "configs"):
+            for tree in run.read_trees(options).values():
+                config.build(tree, nodes.TYPES)
 
 
 def test_every_snippet_on_live_use_fits_the_config_that_it_is_for(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -155,3 +166,69 @@ def test_every_setting_that_the_page_on_live_use_names_is_one() -> None:
     named = set(re.findall(r"`(\w+_(?:ms|s|px|mb|fps|format))`", LIVE)) | set(re.findall(r"`([a-z]\w*): [^`]*`", LIVE))
     assert len(named) > 5
     assert named - {"inputs"} <= settings
+
+
+# Over ZeroMQ:
+
+
+def test_every_snippet_on_zeromq_is_a_config_or_fits_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    night = config.read(ROOT / "configs" / "night_vision.yaml")
+    assert len(blocks(ZMQ, "yaml")) >= 5
+    for block in blocks(ZMQ, "yaml"):
+        tree: dict[str, dict[str, Any]] = yaml.safe_load(block)
+        whole = any("inputs" not in settings for settings in tree.values())
+        config.build(tree if whole else {**deepcopy(night), **tree}, nodes.TYPES)
+
+
+def test_the_client_in_the_docs_receives_frames(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Enough(Exception):
+        pass
+
+    said: list[str] = []
+
+    def tell(*words: object) -> None:
+        said.append(" ".join(map(str, words)))
+        if len(said) == 2:
+            raise Enough
+
+    code = next(block for block in blocks(ZMQ, "python") if "streamfuse" in block)
+    over = threading.Event()
+    broadcaster = Broadcaster("tcp://127.0.0.1:0")
+    thread = threading.Thread(target=publish, args=(broadcaster, over))
+    thread.start()
+    try:
+        with pytest.raises(Enough):
+            exec(code.replace("tcp://127.0.0.1:5555", broadcaster.address), {"print": tell})
+    finally:
+        over.set()
+        thread.join()
+    assert all(re.search(r"64x48 gray8.* ms old, \d+ frames between None", line) for line in said)
+
+
+def publish(broadcaster: Broadcaster, over: threading.Event) -> None:
+    """A stream named `visible`."""
+    number = 0
+    while not over.wait(0.01):
+        if broadcaster.heard(b"visible/frame"):
+            now_ns = time.monotonic_ns()
+            frame = Frame(np.zeros((48, 64), np.uint8), "gray8", (64, 48), now_ns, "device", number, "visible")
+            head = wire.Head("visible", "0123456789abcdef", number, clock(), now_ns, time.time_ns())
+            broadcaster.send(wire.pack_frame(head, frame, wire.About()))
+            number += 1
+    broadcaster.close()
+
+
+def test_the_page_on_zeromq_tells_all_that_the_client_takes_and_counts() -> None:
+    table = ZMQ.partition("| `subscribe(...)` |")[2].partition("\n\n")[0]
+    taken = inspect.signature(streamfuse.subscribe).parameters.keys() - {"address", "now"}
+    assert taken <= set(re.findall(r"`(\w+)`", table))
+    with streamfuse.subscribe("ipc:///tmp/nobody") as stream:
+        assert all(f"`{name}`" in ZMQ for name in stream.counts())
+
+
+def test_every_setting_that_the_page_on_zeromq_names_is_one() -> None:
+    settings = {setting for name in nodes.CLASSES for setting in setting_names(nodes.find(name))}
+    named = set(re.findall(r"`([a-z]\w*): [^`]*`", ZMQ))
+    assert len(named) > 3
+    assert named - {"view"} <= settings

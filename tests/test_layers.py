@@ -1,4 +1,5 @@
-"""The arrows between the folders: `run -> nodes -> {pipeline, models}`, and nothing the other way."""
+"""The arrows between the folders: `run -> nodes -> {streamfuse, pipeline, models}`, `streamfuse -> pipeline`, and
+nothing the other way."""
 
 from __future__ import annotations
 
@@ -25,7 +26,9 @@ SHARED = {
 
 PIPELINE_MAY = {"numpy", "yaml", "pydantic", "pipeline"}
 MODELS_MAY = {"torch", "numpy", "cv2", "yaml", "pydantic", "safetensors", "onnxruntime", "models"}
-NODES_MAY = {"aiohttp", "numpy", "cv2", "av", "zmq", "pydantic", "tqdm", "nodes", "pipeline"}
+LINK_MAY = {"numpy", "zmq", "cv2", "streamfuse", "pipeline"}
+LINK_MAY_OF_PIPELINE = {f"pipeline.{name}" for name in ("clock", "errors", "frame", "header", "messages", "wire")}
+NODES_MAY = {"aiohttp", "numpy", "cv2", "av", "zmq", "pydantic", "tqdm", "nodes", "pipeline", "streamfuse"}
 FUSION_MAY = NODES_MAY | {"torch", "cupy", "models"}
 
 
@@ -69,6 +72,12 @@ def test_the_engine_knows_no_camera_no_network_and_no_gpu(path: Path) -> None:
 @pytest.mark.parametrize("path", files("models"), ids=module_name)
 def test_the_models_know_nothing_of_nodes_and_pipelines(path: Path) -> None:
     assert foreign(path, MODELS_MAY) == set()
+
+
+@pytest.mark.parametrize("path", files("streamfuse"), ids=module_name)
+def test_the_network_link_knows_frames_and_messages_and_no_engine(path: Path) -> None:
+    assert foreign(path, LINK_MAY) == set()
+    assert {name for name in imports(path) if name.startswith("pipeline")} <= LINK_MAY_OF_PIPELINE
 
 
 @pytest.mark.parametrize("path", files("nodes"), ids=module_name)
@@ -115,6 +124,33 @@ sys.exit(f"imported: {heavy}" if heavy else 0)
 def test_a_capture_box_needs_no_torch() -> None:
     done = subprocess.run(
         [sys.executable, "-c", BUILDS_WITHOUT_TORCH], cwd=ROOT, capture_output=True, text=True, timeout=60
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+IMPORTS_THE_CLIENT = """
+import sys
+
+class Missing:
+    names = {"pydantic", "yaml", "cv2", "av", "torch", "aiohttp", "safetensors", "tqdm"}
+
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in self.names:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+sys.meta_path.insert(0, Missing())
+import streamfuse
+import streamfuse.keys
+from pipeline import wire
+assert callable(streamfuse.subscribe)
+foreign = {"nodes", "models", "run"} & {name.partition(".")[0] for name in sys.modules}
+sys.exit(f"imported: {foreign}" if foreign else 0)
+"""
+
+
+def test_the_client_needs_pyzmq_and_numpy_alone() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", IMPORTS_THE_CLIENT], cwd=ROOT, capture_output=True, text=True, timeout=60
     )
     assert (done.returncode, done.stderr) == (0, "")
 

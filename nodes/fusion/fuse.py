@@ -142,6 +142,7 @@ class Fuse(Node):
         reference = used.get(self.driver or self.reference, list(used.values())[-1])
         skew_ns = max(abs(frame.timestamp_ns - reference.timestamp_ns) for frame in used.values())
         times_ns = {key: each.timestamp_ns for key, each in frames.items()}
+        model = (self.model or "") if len(used) > 1 else ""  # one alone is passed through
         sequence, self._sequence = self._sequence, self._sequence + 1
 
         def make(picture: Picture) -> Frame:
@@ -155,7 +156,7 @@ class Fuse(Node):
                 stream=self.name,
                 frame_rate=reference.frame_rate,
                 name=reference.name,
-                fusion=Fusion(state, skew_ns, times_ns, self.model or ""),
+                fusion=Fusion(state, skew_ns, times_ns, model),
             )
 
         return make

@@ -48,7 +48,7 @@ def test_the_same_sources_give_the_same_picture_bit_for_bit(path: Path, network:
     assert torch.equal(fused(network, *planes), first)
 
 
-@pytest.mark.parametrize("size", [(1, 1), (2, 3), (7, 5), (96, 170), (61, 131), (64, 3840), (2160, 64)], ids=str)
+@pytest.mark.parametrize("size", [(1, 1), (2, 3), (7, 5), (96, 170), (61, 131), (8, 3840), (2160, 8)], ids=str)
 def test_any_size_will_do(path: Path, network: nn.Module, size: tuple[int, int]) -> None:
     assert fused(network, scene(*size), scene(*size, seed=1)).shape == (1, 1, *size)
 

@@ -17,6 +17,8 @@ SCHEMES = ("rtsp", "udp", "srt", "http")
         ("rtsp://cam/live", "rtsp://cam/live"),
         ("rtsp://admin:pw@cam:554/live", "rtsp://cam:554/live"),
         ("rtsp://admin@cam/live", "rtsp://cam/live"),
+        ("rtsp//admin:pw@cam/live", "...@cam/live"),
+        ("admin:pw@cam/live", "...@cam/live"),
         ("rtsp://admin:p@ss@cam/live", "rtsp://cam/live"),
         ("rtsp://admin:p/ss@cam/live", "rtsp://cam/live"),
         ("http://cam/live?token=abc&x=1", "http://cam/live?..."),

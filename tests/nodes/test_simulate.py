@@ -75,6 +75,14 @@ def test_network_streams_are_replaced_too() -> None:
     assert pattern_of(tree, "rgb")["view"] == "visible"
 
 
+def test_frames_from_another_process_are_replaced_if_they_are_live() -> None:
+    tree = fusing()
+    tree["rgb"] = {"type": "capture.zmq", "address": "tcp://127.0.0.1:5555"}
+    assert pattern_of(tree, "rgb")["view"] == "visible"
+    tree["rgb"]["delivery"] = "lossless"
+    assert simulated(tree, nodes.TYPES)["rgb"] == tree["rgb"]
+
+
 @pytest.mark.parametrize(("exposures", "views"), [(2, ["under", "over"]), (3, ["under", "middle", "over"])])
 def test_a_camera_before_a_bracket_alternates(exposures: int, views: list[str]) -> None:
     tree: Tree = {
@@ -108,7 +116,8 @@ def test_a_mistake_in_what_is_replaced_is_told_all_the_same() -> None:
 
 
 def test_a_config_without_cameras_is_refused() -> None:
-    with pytest.raises(ConfigError, match=r"--simulate: there is no capture\.camera or capture.stream"):
+    legal = r"--simulate: there is no live capture\.camera, capture\.stream or capture\.zmq in"
+    with pytest.raises(ConfigError, match=legal):
         simulated({"a": {"type": "capture.video", "path": "a.mkv"}}, nodes.TYPES)
 
 

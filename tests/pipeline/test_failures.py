@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pipeline.errors import DeviceError, OutputError, SourceError
+from pipeline.errors import DeviceError, OutputError, SourceError, SourceFailed
 from pipeline.node import EndOfStream, Node
 from pipeline.pipeline import Pipeline
 from pipeline.turns import BAD_FRAMES_IN_A_ROW
@@ -109,6 +109,13 @@ def test_one_of_two_recordings_may_break_off():
     with pytest.raises(SourceError, match="cut short"):
         run(pairing(left, right, Pair(), sink))
     assert len(sink.frames) == 30
+
+
+def test_what_another_process_gave_before_it_failed_is_not_left_as_if_it_were_whole():
+    source, sink = Source(range(3), end=SourceFailed("the publisher failed after 3 frames")), Sink()
+    with pytest.raises(SourceFailed, match="after 3 frames"):
+        run(line(source, Pass(), sink))
+    assert sink.did()[-1] == "abort"
 
 
 def test_the_first_failure_is_told_and_later_ones_do_not_hide_it(caplog):

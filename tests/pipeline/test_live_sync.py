@@ -128,18 +128,22 @@ def test_each_frame_of_the_reference_gets_the_nearest_partner(rates, phase, jitt
     infrared = Camera(rates[0], 4, phase, jitter, (3, 3 + spread), drift, lost, seed=seed)
     visible = Camera(rates[1], 4, 0, jitter, (2, 2 + spread), seed=seed)
     done = run({"infrared": infrared, "visible": visible}, max_hold_ns=1000 * MS)
-    every = [time for _, _, time in infrared.arrivals("infrared")]
+    came = {time: arrival for arrival, _, time in infrared.arrivals("infrared")}
     skew = 0.5e9 / rates[1] - 2 * jitter * MS
     matched = of_reference(done, 1500)
     assert len(matched) == sum(time >= 1500 * MS for _, _, time in visible.arrivals("visible"))
-    for _, match in matched:
+    missed = 0
+    for now, match in matched:
         time = match.items["visible"][1]
-        best = min(abs(time - other) for other in every)
+        nearest = min(came, key=lambda other: abs(time - other))
+        best = abs(time - nearest)
         if best > skew:
             continue
         # Jitter may bring the next frame a little nearer than any before it has come.
-        assert match.held == ()
-        assert match.skew_ns <= best + 2 * jitter * MS + 1
+        if match.held or match.skew_ns > best + 2 * jitter * MS + 1:
+            assert came[nearest] > now
+            missed += 1
+    assert missed <= len(matched) / 20  # whose partners came later than any before them, which nobody could know
 
 
 def test_a_match_waits_no_longer_than_a_partner_needs():

@@ -88,6 +88,13 @@ def test_a_fused_frame_says_where_it_comes_from(make: Making) -> None:
     assert not fused.data.flags.writeable
 
 
+def test_a_fused_frame_names_the_network_that_made_it(make: Making, model: str) -> None:
+    for node in (make(model=model), make()):  # asked for, and told by the weights
+        fused = node.process(infrared=heat(), visible=yuv())
+        assert fused.fusion is not None
+        assert fused.fusion.model == model
+
+
 def test_the_reference_gives_the_time_and_the_second_input_size_and_colour(make: Making) -> None:
     node = make(reference="infrared")
     assert (node.reference, make().reference) == ("infrared", "visible")
