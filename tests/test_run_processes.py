@@ -14,31 +14,6 @@ from tests.several import live, recorded, started, until_gone
 
 
 @pytest.mark.slow
-def test_a_live_process_that_is_killed_is_started_again_and_the_stream_goes_on(tmp_path: Path) -> None:
-    video = tmp_path / "night.mkv"
-    with started(tmp_path, *live(tmp_path), "--json", "run.json") as program:
-        killed = program.pid("work")
-        program.until(lambda: frames_that_play(video) > 10, "a recording that plays")
-        os.kill(killed, signal.SIGKILL)
-        again = program.pid("work", 2)
-        assert not Path(f"/proc/{killed}").exists(), "no zombie"
-        until_then = frames_that_play(video)
-        program.until(lambda: frames_that_play(video) > until_then + 30, "the stream goes on")
-        outcome = program.interrupt()
-    assert outcome.code == 130
-    assert again != killed
-    assert "work: was killed by SIGKILL; starting it again in 0.5 s" in outcome.err
-    assert "work    | restarted 1 time" in outcome.err
-    assert outcome.err.count("once more to force") == 1, "it is said by one for all"
-    figures = json.loads((tmp_path / "run.json").read_text())
-    assert figures["restarts"] == {"capture": 0, "work": 1, "record": 0}
-    assert {summary["mode"] for summary in figures["processes"].values()} == {"live"}
-    assert figures["processes"]["record"]["nodes"]["taken"]["notes"]["restarts"] == 1
-    assert figures["processes"]["record"]["nodes"]["save"]["emitted"] == frames_that_play(video)
-    assert not list(tmp_path.glob("*.ipc"))
-
-
-@pytest.mark.slow
 def test_a_recorded_process_that_is_killed_ends_all_and_nothing_looks_whole(tmp_path: Path) -> None:
     with started(tmp_path, *recorded(tmp_path, work={"type": "test.hangs", "after": 30})) as program:
         program.until(lambda: "work    | hanging" in program.err, "frames have passed")

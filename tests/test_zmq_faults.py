@@ -186,19 +186,24 @@ def test_the_process_that_fuses_is_killed_and_started_again_and_the_stream_goes_
     with started(tmp_path, *configs, *words, "--json", "run.json") as program:
         video = program.until(lambda: next(tmp_path.glob("lookout-*.mkv"), None), "a recording")
         program.until(lambda: frames_that_play(video) > 5, "a recording that plays")
-        os.kill(program.pid("fuse"), signal.SIGKILL)
-        program.pid("fuse", 2)
+        killed = program.pid("fuse")
+        os.kill(killed, signal.SIGKILL)
+        assert program.pid("fuse", 2) != killed
+        assert not Path(f"/proc/{killed}").exists(), "no zombie"
         until_then = frames_that_play(video)
         program.until(lambda: frames_that_play(video) > until_then + 10, "the stream goes on")
         outcome = program.interrupt()
     assert outcome.code == 130
     assert "fuse: was killed by SIGKILL; starting it again in 0.5 s" in outcome.err
     assert "fuse    | restarted 1 time" in outcome.err
+    assert outcome.err.count("once more to force") == 1, "it is said by one for all"
     figures = json.loads((tmp_path / "run.json").read_text())
     assert figures["restarts"] == {"capture": 0, "fuse": 1, "record": 0}
+    assert {summary["mode"] for summary in figures["processes"].values()} == {"live"}
     assert all(summary["broken"] == [] for summary in figures["processes"].values())
     assert figures["processes"]["record"]["nodes"]["fused"]["notes"]["restarts"] == 1
     assert figures["processes"]["record"]["nodes"]["record"]["emitted"] == frames_that_play(video)
+    assert not list(tmp_path.glob("*.ipc"))
 
 
 class Expected:
