@@ -49,7 +49,7 @@ FULL_HD = [1920, 1080]
 
 MEANING = """\
 - *device ms*: one frame on the device, from the planes as they were captured to the planes of the fused frame, by the
-  device's clock, over many replays. *frames/s*: from host memory to host memory, three frames on their way. *of the
+  device's clock, over many replays. *with sums*: with convolutions added up in place of concatenated maps. *frames/s*: from host memory to host memory, three frames on their way. *of the
   device alone*: how many of the frames that the device could do these are. *p50*, *p99*: delay of a frame that comes
   alone, from host memory to host memory, by the host's clock.
 - *GB/s* and *TFLOP/s*: what a frame needs, over device ms. Operations are those of all convolutions and products of
@@ -59,7 +59,7 @@ MEANING = """\
 - *hidden*: share of the time of all uploads and downloads in which the device computed, too. *computing*: share of the
   whole time in which it did. *memory*: the most that torch has had of the card's.
 """
-SPEED = ("model", "size", "device ms", "frames/s", "of the device alone", "p50 ms", "p99 ms")
+SPEED = ("model", "size", "device ms", "with sums", "frames/s", "of the device alone", "p50 ms", "p99 ms")
 USE = ("model", "size", "GB/s", "TFLOP/s", "floor ms", "bound", "share", "hidden", "computing", "memory, GiB", "graph")
 
 
@@ -118,7 +118,9 @@ def conditions(figures: Mapping[str, Any]) -> str:
 
 def speed(case: Mapping[str, Any]) -> list[str]:
     alone = case["latency_ms"]
-    times = [f"{case['device_ms']:.3f}", f"{case['frames_per_second']:.1f}", f"{share_of_device(case):.0%}"]
+    sums = case.get("split_device_ms")
+    times = [f"{case['device_ms']:.3f}", "-" if sums is None else f"{sums:.3f}"]
+    times += [f"{case['frames_per_second']:.1f}", f"{share_of_device(case):.0%}"]
     return [*name(case), *times, f"{alone['p50']:.2f}", f"{alone['p99']:.2f}"]
 
 

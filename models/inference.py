@@ -15,19 +15,21 @@ PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -2, -3, -8  # <malloc.h> of glibc
 
 
-def prepare(network: nn.Module, device: torch.device, precision: str) -> nn.Module:
+def prepare(network: nn.Module, device: torch.device, precision: str, *, split: bool = False) -> nn.Module:
     """A copy of the network for inference on a device: channels last, normalisation folded into the weights.
 
     Args:
         network: as loaded, in float32.
         device: where it shall run.
         precision: "fp32", "bf16" or "fp16".
+        split: add up convolutions in place of concatenating their inputs; see `Conv.prepare`. On a CPU with oneDNN
+            that is done anyway.
     """
     ready = copy.deepcopy(network).eval().requires_grad_(False)
     accumulate = device.type == "cpu" and precision != "fp16" and has_accumulating_convolution()
     for module in ready.modules():
         if isinstance(module, Conv):
-            module.prepare(accumulate)  # folded in float32, before the precision is reduced
+            module.prepare(accumulate, split)  # folded in float32, before the precision is reduced
     return ready.to(device, PRECISIONS[precision], memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 

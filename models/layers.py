@@ -69,26 +69,41 @@ class Conv(nn.Module):
         else:
             self.norm = nn.Identity()
         self.activation = activation
-        self._accumulate = False
+        self._accumulate = self._split = False
         self._slices: list[Tensor] = []
 
     def forward(self, *maps: Tensor) -> Tensor:
         """Maps of (B, C_i, H, W), the C_i adding up to `inputs`, to (B, outputs, H, W)."""
         if self._accumulate:
             return self._accumulated(maps)
+        if self._split and len(maps) > 1:
+            return activated(self.norm(self._summed(maps)), self.activation)
         x = self.norm(self.conv(maps[0] if len(maps) == 1 else torch.cat(maps, dim=1)))
         return activated(x, self.activation)
 
-    def prepare(self, accumulate: bool) -> None:
+    def prepare(self, accumulate: bool, split: bool = False) -> None:
         """Get ready for inference: put frozen normalisation into the weights.
 
         Args:
             accumulate: use oneDNN's convolutions that add to their output; for the CPU.
+            split: convolve each map with its own slice of the weights and add, in place of concatenating. A map that is
+                copied is read and written once more, and so is a sum: what is faster has to be measured.
         """
         if isinstance(self.norm, nn.BatchNorm2d):
             self.conv = nn.utils.fuse_conv_bn_eval(self.conv.eval(), self.norm.eval())
             self.norm = nn.Identity()
         self._accumulate = accumulate and isinstance(self.norm, nn.Identity)
+        self._split = split
+
+    def _summed(self, maps: tuple[Tensor, ...]) -> Tensor:
+        conv = self.conv
+        if not self._slices:
+            slices = conv.weight.detach().split([x.shape[1] for x in maps], dim=1)
+            self._slices = [part.contiguous(memory_format=torch.channels_last) for part in slices]
+        out: Tensor = conv._conv_forward(maps[0], self._slices[0], conv.bias)
+        for x, weight in zip(maps[1:], self._slices[1:], strict=True):
+            out += conv._conv_forward(x, weight, None)
+        return out
 
     def _accumulated(self, maps: tuple[Tensor, ...]) -> Tensor:
         conv = self.conv

@@ -41,7 +41,7 @@ def test_the_page_has_the_conditions_and_a_row_for_each_case() -> None:
         assert word in page
     rows = [line for line in page.splitlines() if line.startswith("| `")]
     assert len(rows) == 4
-    assert "| `realtime` | 1920x1080 | 1.250 | 750.0 | 94% | 2.00 | 2.50 |" in rows
+    assert "| `realtime` | 1920x1080 | 1.250 | - | 750.0 | 94% | 2.00 | 2.50 |" in rows
     assert "| `cadnif` | 640x512 | 224 | 8.0 | 0.100 | flops | 8% | 90% | 97% | 1.50 | yes |" in rows
 
 

@@ -29,12 +29,13 @@ def with_statistics(layer: Conv) -> Conv:
     return layer.eval().requires_grad_(False)
 
 
+@pytest.mark.parametrize("split", [False, True])
 @pytest.mark.parametrize("accumulate", [False, accumulates])
 @pytest.mark.parametrize("activation", ["leaky", "none"])
 @pytest.mark.parametrize(("kernel", "dilation"), [(1, 1), (3, 1), (3, 2)])
 @pytest.mark.parametrize("parts", [(8,), (3, 5), (8, 8, 8)])
 def test_a_prepared_convolution_computes_the_same(
-    parts: tuple[int, ...], kernel: int, dilation: int, activation: str, accumulate: bool
+    parts: tuple[int, ...], kernel: int, dilation: int, activation: str, accumulate: bool, split: bool
 ) -> None:
     torch.manual_seed(0)
     layer = Conv(sum(parts), 8, kernel, dilation=dilation, norm="frozen", activation=activation)  # type: ignore[arg-type]
@@ -42,10 +43,19 @@ def test_a_prepared_convolution_computes_the_same(
     maps = [torch.randn(2, part, 9, 11).contiguous(memory_format=torch.channels_last) for part in parts]
     with torch.inference_mode():
         expected = layer(*maps)
-        layer.prepare(accumulate)
+        layer.prepare(accumulate, split)
         assert isinstance(layer.norm, nn.Identity)
         for _ in range(2):  # the second time with what was kept of the first
             torch.testing.assert_close(layer(*maps), expected, atol=1e-4, rtol=1e-4)
+
+
+def test_split_weights_concatenate_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    layer = with_statistics(Conv(6, 4, 3, norm="frozen"))
+    maps = [torch.randn(1, 2, 5, 7) for _ in range(3)]
+    layer.prepare(False, split=True)
+    monkeypatch.setattr(torch, "cat", lambda *_, **__: pytest.fail("it concatenates"))
+    with torch.inference_mode():
+        assert layer(*maps).shape == (1, 4, 5, 7)
 
 
 def test_preparing_leaves_statistics_of_the_image_alone() -> None:
