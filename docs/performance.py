@@ -50,8 +50,9 @@ FULL_HD = [1920, 1080]
 MEANING = """\
 - *device ms*: one frame on the device, from the planes as they were captured to the planes of the fused frame, by the
   device's clock, over many replays. *with sums*: with convolutions added up in place of concatenated maps.
-- *frames/s*: from host memory to host memory, three frames on their way. *of the device alone*: how many of the frames that the device could do these are. *p50*, *p99*: delay of a frame that comes
-  alone, from host memory to host memory, by the host's clock.
+- *frames/s*: from host memory to host memory, three frames on their way. *of the device alone*: how many of the frames
+  that the device could do these are. *p50*, *p99*: delay of a frame that comes alone, from host memory to host memory,
+  by the host's clock.
 - *GB/s* and *TFLOP/s*: what a frame needs, over device ms. Operations are those of all convolutions and products of
   matrices; bytes are the least that layers one after another must move: each reads its maps and weights once and writes
   its result once. *floor*: the time that this takes at the card's best, as measured in the same run; *bound* says
