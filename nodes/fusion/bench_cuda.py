@@ -9,11 +9,11 @@ import logging
 import platform
 import shutil
 import subprocess
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch.profiler import ProfilerActivity, profile
@@ -31,10 +31,10 @@ from nodes.fusion.network import Network, Precision
 from pipeline.errors import DeviceError
 
 log = logging.getLogger("streamfuse")
+T = TypeVar("T")
 
 SIZES = ((640, 512), (1280, 720), (1920, 1080), (3840, 2160))
-FRAMES = 300  # of each measurement
-WARM = 8
+FRAMES, WARM = 300, 8  # of each measurement, and before it
 NOTED = 60  # frames for what overlaps
 TRACED = 12  # frames
 ROOT = Path(__file__).resolve().parents[2]
@@ -79,27 +79,20 @@ def measure_one(
 ) -> dict[str, Any]:
     """One case; `error` alone if there is too little memory for it."""
     torch.cuda.reset_peak_memory_stats()
-    device = TimedCuda(network.device)
-    on, moments = OnDevice("infrared", network, device), moments_of(size)
-    try:
+    device, moments = TimedCuda(network.device), moments_of(size)
+
+    def work(on: OnDevice) -> dict[str, Any]:
         frames_per_second(on, moments, WARM)
         found = figures(on, device, moments, frames)
-        if trace is not None:
-            found["trace"] = write_trace(on, moments, trace)
-    except LaneFault as fault:
-        if not fault.memory:
-            raise DeviceError(f"device 'cuda': {fault}") from fault
-        found = {"error": str(fault)}
-    else:
-        found |= beside(network, size, found["device_ms"], best)
-    with suppress(LaneFault):
-        on.close()
-    del on
-    gc.collect()
-    torch.cuda.empty_cache()
-    if "error" not in found:
-        found["split_device_ms"] = split_device_ms(network, size, found["device_ms"])
-    return found
+        return found if trace is None else found | {"trace": write_trace(on, moments, trace)}
+
+    found = on_card(network, device, work)
+    if isinstance(found, LaneFault):
+        if not found.memory:
+            raise DeviceError(f"device 'cuda': {found}") from found
+        return {"error": str(found)}
+    found |= beside(network, size, found["device_ms"], best)
+    return found | {"split_device_ms": split_device_ms(network, size, found["device_ms"])}
 
 
 def split_device_ms(network: Network, size: tuple[int, int], about_ms: float) -> float | None:
@@ -107,19 +100,30 @@ def split_device_ms(network: Network, size: tuple[int, int], about_ms: float) ->
     other = copy.copy(network)
     loaded = catalog.load(catalog.shipped(network.model, "infrared"))
     other.module = inference.prepare(loaded, network.device, network.precision, split=True)
-    on = OnDevice("infrared", other, TimedCuda(network.device))
-    try:
+
+    def work(on: OnDevice) -> float | None:
         frames_per_second(on, moments_of(size), WARM)
         assert on.graphed is not None
         return None if on.graphed.recording is None else device_ms(on, about_ms)
-    except LaneFault:
-        return None
-    finally:
-        with suppress(LaneFault):
-            on.close()
-        del on
-        gc.collect()
-        torch.cuda.empty_cache()
+
+    made = on_card(other, TimedCuda(network.device), work)
+    return None if isinstance(made, LaneFault) else made
+
+
+def on_card(network: Network, device: TimedCuda, work: Callable[[OnDevice], T]) -> T | LaneFault:
+    """What comes of work on the card, or why nothing; the card is left as empty as it was."""
+    on = OnDevice("infrared", network, device)
+    made: T | LaneFault
+    try:
+        made = work(on)
+    except LaneFault as fault:
+        made = fault.fresh()  # without the frames that hold what is to be let go of
+    with suppress(LaneFault):
+        on.close()
+    del on
+    gc.collect()
+    torch.cuda.empty_cache()
+    return made
 
 
 def figures(on: OnDevice, device: TimedCuda, moments: Sequence[Moment], frames: int) -> dict[str, Any]:
