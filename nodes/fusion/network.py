@@ -12,6 +12,7 @@ import torch
 
 from models import catalog, inference
 from models.steady import State, steady
+from nodes.fusion import twins
 from pipeline.errors import ConfigError, DeviceError
 from pipeline.frame import ColorRange
 
@@ -147,8 +148,5 @@ class Network:
     def download(self, fused: torch.Tensor, color_range: ColorRange) -> np.ndarray:
         """(1, 1, H, W) in -1..1 to (H, W) uint8, rounded and clipped, never stretched."""
         black, span = SCALES[color_range]
-        # A sum of its own first: `fused` is the caller's, and stays as it is.
-        values = fused[0, 0].float().add(1).mul_(span / 2).add_(black)
-        top = 255 if color_range == "full" else black + span
-        plane: np.ndarray = values.round_().clamp_(black, top).to("cpu", torch.uint8).numpy()
+        plane: np.ndarray = twins.finish(fused, black, span, black + span).to("cpu").numpy()
         return plane

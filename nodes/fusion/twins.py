@@ -54,7 +54,8 @@ def warped(grey: Tensor, warp: Tensor, size: tuple[int, int]) -> Tensor:
 
 def finish(fused: Tensor, black: float, span: float, top: float) -> Tensor:
     """(1, 1, H, W) in -1..1 to (H, W) uint8, rounded and clipped to black and top."""
-    return ((fused[0, 0].float() + 1) * (span / 2) + black).round().clamp(black, top).to(torch.uint8)
+    # A sum of its own first: `fused` is the caller's, and stays as it is.
+    return (fused[0, 0].float() + 1).mul_(span / 2).add_(black).round_().clamp_(black, top).to(torch.uint8)
 
 
 def finish_calmed(
