@@ -194,7 +194,7 @@ class ZmqOutput(Node):
         if not (self._heard or self.encode_for_nobody):
             self._unheard += 1
             return
-        parts, drops = self._parts(frame)  # may take its time, in which the beat goes on
+        parts, drops = self._parts(frame, topic)  # may take its time, in which the beat goes on
         with self._lock:
             link.send(parts)
             self._heard = link.heard(topic)  # for the next one: now nobody waits for that
@@ -205,7 +205,7 @@ class ZmqOutput(Node):
             if self._stopping():
                 raise EndOfStream  # which counts the frame as dropped
             self._beat(link, SLICE_S)
-        parts, drops = self._parts(frame)
+        parts, drops = self._parts(frame, self._topic(frame))
         with self._lock:
             link.offer(parts)
             self._note(parts, drops)
@@ -219,10 +219,10 @@ class ZmqOutput(Node):
             return wire.topic(self._name(), "frame")
         return foreign_header(frame, self.format, self.encoding, self._name())
 
-    def _parts(self, frame: Frame) -> tuple[list[Buffer], Counter[str]]:
+    def _parts(self, frame: Frame, topic: bytes) -> tuple[list[Buffer], Counter[str]]:
         """A frame as a message; and the drops so far, which it tells of."""
         if self.format != "streamfuse":
-            return [self._topic(frame), foreign_payload(frame, self.encoding, self.quality)], Counter()
+            return [topic, foreign_payload(frame, self.encoding, self.quality)], Counter()
         payload = b""
         if self.encoding != "raw":
             frame, payload = encoded(frame, self.encoding, self.quality)
