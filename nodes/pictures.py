@@ -16,6 +16,7 @@ from pipeline.errors import OutputError, SourceError
 from pipeline.frame import MATRIX_CODES, ColorMatrix, ColorRange, Frame, PixelFormat, half
 
 AV_FORMATS: dict[PixelFormat, str] = {"gray8": "gray", "gray16": "gray16le", "yuv420p": "yuv420p", "bgr24": "bgr24"}
+JPEG = (".jpg", ".jpeg")
 IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"}
 LIMITED, FULL = 1, 2  # AVCOL_RANGE_MPEG and _JPEG
 # H.273 table 4. FCC (4) is BT.601 to the second decimal, SMPTE 240M (7) is nearly BT.709.
@@ -240,16 +241,34 @@ def write_image(path: Path, image: np.ndarray, quality: int = 95) -> None:
     Raises:
         OutputError: it cannot be written, or the format cannot hold it.
     """
-    (height, width), suffix = image.shape[:2], path.suffix.lower()
+    suffix = path.suffix.lower()
     if image.dtype == np.uint16 and suffix not in (".png", ".tif", ".tiff"):
         raise OutputError(f"{path}: {suffix} cannot hold 16 bits; write png or tiff")
     try:
-        ok, data = cv2.imencode(suffix, image, [cv2.IMWRITE_JPEG_QUALITY, quality])
+        data = image_file(suffix, image, quality)
+    except ValueError as error:
+        raise OutputError(f"{path}: {error}; write tiff, or something smaller") from error
+    write_whole(path, data)
+
+
+def image_file(suffix: str, image: np.ndarray, quality: int = 95) -> bytes:
+    """An image as the bytes of a file.
+
+    Args:
+        suffix: one of IMAGE_SUFFIXES.
+        image: (H, W) uint8 or uint16, the latter for .png and .tiff alone, or (H, W, 3) uint8 BGR.
+        quality: of JPEG, 1..100.
+
+    Raises:
+        ValueError: it is too large for the format.
+    """
+    try:
+        ok, data = cv2.imencode(suffix, image, [cv2.IMWRITE_JPEG_QUALITY, quality] if suffix in JPEG else [])
     except cv2.error:  # which of the two it does depends on its version
         ok = False
     if not ok:
-        raise OutputError(f"{path}: {width}x{height} is too large for {suffix}; write tiff, or something smaller")
-    write_whole(path, data.tobytes())
+        raise ValueError(f"{image.shape[1]}x{image.shape[0]} is too large for {suffix}")
+    return data.tobytes()
 
 
 def write_whole(path: Path, data: bytes) -> None:

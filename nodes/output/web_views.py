@@ -11,7 +11,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from nodes.pictures import image_of
+from nodes.pictures import image_file, image_of
 from pipeline.frame import Frame
 
 SHARE = 0.005  # of the counts of 16 bits that may lie beyond black and white, at either end
@@ -91,13 +91,13 @@ class View:
     # In the thread of the pool:
 
     def _jpeg(self, frame: Frame) -> bytes:
-        return encoded(".jpg", smaller(self._seen(frame), self.max_side), self.quality)
+        return image_file(".jpg", smaller(self._seen(frame), self.max_side), self.quality)
 
     def _full_jpeg(self, frame: Frame) -> bytes:
-        return encoded(".jpg", self._seen(frame), self.quality)
+        return image_file(".jpg", self._seen(frame), self.quality)
 
     def _png(self, frame: Frame) -> bytes:
-        return encoded(".png", image_of(frame))
+        return image_file(".png", image_of(frame))
 
     def _seen(self, frame: Frame) -> np.ndarray:
         """(H, W) or (H, W, 3) uint8, as it is watched."""
@@ -138,18 +138,3 @@ def smaller(image: np.ndarray, max_side: int) -> np.ndarray:
     size = max(1, round(columns * scale)), max(1, round(rows * scale))
     scaled: np.ndarray = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
     return scaled
-
-
-def encoded(suffix: str, image: np.ndarray, quality: int = 95) -> bytes:
-    """As an image file.
-
-    Raises:
-        ValueError: it is too large for the format.
-    """
-    try:
-        ok, data = cv2.imencode(suffix, image, [cv2.IMWRITE_JPEG_QUALITY, quality] if suffix == ".jpg" else [])
-    except cv2.error:  # which of the two it does depends on its version
-        ok = False
-    if not ok:
-        raise ValueError(f"{image.shape[1]}x{image.shape[0]} is too large for {suffix}")
-    return data.tobytes()

@@ -8,14 +8,14 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Literal
 
-import cv2
 import numpy as np
 
-from nodes.pictures import image_of
+from nodes.pictures import image_file, image_of
 from pipeline.errors import ConfigError
 from pipeline.frame import Frame
 from pipeline.wire import MOST_ENTRIES, MOST_PAYLOAD_BYTES, MOST_SIDE, MOST_TEXT, STREAM_NAME, Buffer, Encoding
 
+SUFFIXES: Mapping[Encoding, str] = {"jpeg": ".jpg", "png": ".png"}
 Format = Literal["streamfuse", "imagezmq", "send_array"]
 LEGAL: Mapping[Format, tuple[Encoding, ...]] = {
     "streamfuse": ("raw", "jpeg", "png"),
@@ -75,16 +75,7 @@ def encoded(frame: Frame, encoding: Encoding, quality: int) -> tuple[Frame, byte
     """
     if frame.pixel_format == "yuv420p":
         frame = replace(frame, data=image_of(frame), pixel_format="bgr24", color_range="full")
-    return frame, image_file(frame.data, encoding, quality)
-
-
-def image_file(image: np.ndarray, encoding: Encoding, quality: int) -> bytes:
-    """(H, W) uint8, of PNG also uint16, or (H, W, 3) uint8 BGR as the bytes of a file."""
-    parameters = [cv2.IMWRITE_JPEG_QUALITY, quality] if encoding == "jpeg" else []
-    ok, data = cv2.imencode(".jpg" if encoding == "jpeg" else ".png", image, parameters)
-    if not ok:
-        raise ValueError(f"{image.shape[1]}x{image.shape[0]} {image.dtype} cannot be encoded as {encoding}")
-    return data.tobytes()
+    return frame, image_file(SUFFIXES[encoding], frame.data, quality)
 
 
 # Of other projects: a JSON object and an array, no topic. Colour is BGR, all of full range.
@@ -107,7 +98,7 @@ def foreign_header(frame: Frame, format: Format, encoding: Encoding, stream: str
 def foreign_payload(frame: Frame, encoding: Encoding, quality: int) -> Buffer:
     """The second part."""
     image = image_of(frame)
-    return np.ascontiguousarray(image).data if encoding == "raw" else image_file(image, encoding, quality)
+    return np.ascontiguousarray(image).data if encoding == "raw" else image_file(SUFFIXES[encoding], image, quality)
 
 
 # Numbers, as a header may have them:
